@@ -1,0 +1,139 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/truenorth-dev/truenorth/internal/store/internal/dbsqlc"
+)
+
+// Beat shows that a worker is alive.
+func (s *Store) Beat(ctx context.Context, workerID string) error {
+	if err := s.q.WorkerProcessBeat(ctx, s.pool, workerID); err != nil {
+		return fmt.Errorf("showing a sign of life: %w", interpret(err))
+	}
+	return nil
+}
+
+// Leave takes a worker that stops from the list of the living.
+func (s *Store) Leave(ctx context.Context, workerID string) error {
+	if err := s.q.WorkerProcessForget(ctx, s.pool, workerID); err != nil {
+		return fmt.Errorf("taking leave: %w", interpret(err))
+	}
+	return nil
+}
+
+// LockUpkeep reports whether this transaction is the one that keeps house now.
+func (t *Tx) LockUpkeep(ctx context.Context) (bool, error) {
+	locked, err := t.q.UpkeepLock(ctx, t.tx)
+	if err != nil {
+		return false, fmt.Errorf("locking upkeep: %w", interpret(err))
+	}
+	return locked, nil
+}
+
+// ReturnDeadJobs makes jobs available again that are held by workers without a sign of life for deadAfter.
+func (t *Tx) ReturnDeadJobs(ctx context.Context, deadAfter time.Duration) (int64, error) {
+	n, err := t.q.RiverJobReturnDead(ctx, t.tx, deadAfter)
+	if err != nil {
+		return 0, fmt.Errorf("returning the jobs of dead workers: %w", interpret(err))
+	}
+	return n, nil
+}
+
+// Budget is the share of Polar's rate limit that all processes draw from.
+type Budget struct {
+	PerSecond float64 // requests that become available in a second
+	Capacity  float64 // requests that may gather while nobody calls
+}
+
+// TakeBudget takes amount requests, if reserve or more are left then. Where they cannot be had, wait says when they may.
+func (s *Store) TakeBudget(ctx context.Context, b Budget, amount, reserve float64) (taken bool, wait time.Duration, err error) {
+	_, err = s.q.APIBudgetTake(ctx, s.pool, dbsqlc.APIBudgetTakeParams{Capacity: b.Capacity, PerSecond: b.PerSecond, Amount: amount, Reserve: reserve})
+	err = interpret(err)
+	switch {
+	case err == nil:
+		return true, 0, nil
+	case !errors.Is(err, ErrNotFound):
+		return false, 0, fmt.Errorf("taking from the API budget: %w", err)
+	}
+	row, err := s.q.APIBudgetGet(ctx, s.pool)
+	if err != nil {
+		return false, 0, fmt.Errorf("reading the API budget: %w", interpret(err))
+	}
+	missing := reserve + amount - min(b.Capacity, row.Tokens+row.AgeSeconds*b.PerSecond)
+	seconds := max(row.BlockedSeconds, missing/b.PerSecond, 0)
+	return false, time.Duration(seconds * float64(time.Second)), nil
+}
+
+// BlockBudget stops every process's calls for as long as Polar said.
+func (s *Store) BlockBudget(ctx context.Context, wait time.Duration) error {
+	if err := s.q.APIBudgetBlock(ctx, s.pool, wait.Seconds()); err != nil {
+		return fmt.Errorf("blocking the API budget: %w", interpret(err))
+	}
+	return nil
+}
+
+// QueueDepth is how many jobs of a queue are in a state, and how long the oldest has been due.
+type QueueDepth struct {
+	Queue         string  `json:"queue"`
+	State         string  `json:"state"`
+	Jobs          int64   `json:"jobs"`
+	OldestSeconds float64 `json:"oldest_seconds"`
+}
+
+// Status is the state of the whole at a glance.
+type Status struct {
+	Customers         int64            `json:"customers"`
+	Linked            int64            `json:"linked"`
+	Unlinked          int64            `json:"unlinked"`
+	OpenConflicts     int64            `json:"open_conflicts"`
+	OpenDrift         int64            `json:"open_drift"`
+	RequestsWaiting   int64            `json:"requests_waiting"`
+	RequestsOpen      int64            `json:"requests_open"`
+	RequestsSucceeded int64            `json:"requests_succeeded"`
+	RequestsFailed    int64            `json:"requests_failed"`
+	WorkersAlive      int64            `json:"workers_alive"`
+	LastEventAt       *time.Time       `json:"last_event_at"`
+	Events            map[string]int64 `json:"events"` // only received and failed are counted
+	Queues            []QueueDepth     `json:"queues"`
+}
+
+// ReadStatus counts what an operator asks for first.
+func (s *Store) ReadStatus(ctx context.Context) (Status, error) {
+	row, err := s.q.StatusCounts(ctx, s.pool)
+	if err != nil {
+		return Status{}, fmt.Errorf("reading the status: %w", interpret(err))
+	}
+	status := Status{
+		Customers: row.Customers, Linked: row.Linked, Unlinked: row.Unlinked,
+		OpenConflicts: row.OpenConflicts, OpenDrift: row.OpenDrift,
+		RequestsWaiting: row.RequestsWaiting, RequestsOpen: row.RequestsOpen,
+		RequestsSucceeded: row.RequestsSucceeded, RequestsFailed: row.RequestsFailed,
+		WorkersAlive: row.WorkersAlive, Events: map[string]int64{}, Queues: []QueueDepth{},
+	}
+	last, err := s.q.EventLastReceivedAt(ctx, s.pool)
+	switch err = interpret(err); {
+	case err == nil:
+		status.LastEventAt = &last
+	case !errors.Is(err, ErrNotFound):
+		return Status{}, fmt.Errorf("reading the last event: %w", err)
+	}
+	counts, err := s.q.EventCountByState(ctx, s.pool)
+	if err != nil {
+		return Status{}, fmt.Errorf("counting events: %w", interpret(err))
+	}
+	for _, c := range counts {
+		status.Events[c.State] = c.Events
+	}
+	depths, err := s.q.QueueDepth(ctx, s.pool)
+	if err != nil {
+		return Status{}, fmt.Errorf("counting jobs: %w", interpret(err))
+	}
+	for _, d := range depths {
+		status.Queues = append(status.Queues, QueueDepth(d))
+	}
+	return status, nil
+}

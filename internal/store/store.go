@@ -1,0 +1,126 @@
+// Package store is truenorth's Postgres: the schema polar, and every statement on it. It is the only package
+// that sees the driver's errors; those above it branch on ErrNotFound, ErrUnavailable and ErrRefused.
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/truenorth-dev/truenorth/internal/store/internal/dbsqlc"
+)
+
+// Schema is the schema that holds all of truenorth, River's tables among it.
+const Schema = "polar"
+
+// River's channel of inserted jobs, and the queues that truenorth's jobs go to.
+const (
+	QueueCheckouts = "checkouts"
+	QueueEvents    = "events"
+)
+
+// ChannelCheckout is the channel on which the id of a checkout request is notified once its URL is stored or it failed.
+const ChannelCheckout = "polar_checkout"
+
+// Store is a pool of connections to one database.
+type Store struct {
+	pool *pgxpool.Pool
+	q    *dbsqlc.Queries
+}
+
+// Open makes a Store for a connection URL or a libpq keyword string; applicationName shows in pg_stat_activity.
+// It does not connect: a program started while Postgres is away waits for it.
+func Open(databaseURL, applicationName string) (*Store, error) {
+	config, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		// The driver's words may hold the password.
+		return nil, fmt.Errorf("reading DATABASE_URL: not a Postgres connection URL or keyword string")
+	}
+	if config.ConnConfig.RuntimeParams["application_name"] == "" {
+		config.ConnConfig.RuntimeParams["application_name"] = applicationName
+	}
+	config.MaxConnLifetimeJitter = 5 * time.Minute
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = 5 * time.Second
+	}
+	pool, err := pgxpool.NewWithConfig(context.Background(), config)
+	if err != nil {
+		return nil, fmt.Errorf("opening the pool: %w", interpret(err))
+	}
+	return New(pool), nil
+}
+
+// New makes a Store of a pool that the caller opened; Close closes it.
+func New(pool *pgxpool.Pool) *Store {
+	return &Store{pool: pool, q: dbsqlc.New()}
+}
+
+// Pool is the pool below, for River.
+func (s *Store) Pool() *pgxpool.Pool { return s.pool }
+
+// Close closes the pool, after what runs has ended.
+func (s *Store) Close() { s.pool.Close() }
+
+// Ping tells whether Postgres answers and the schema is there. Errors: ErrUnavailable, or what is missing.
+func (s *Store) Ping(ctx context.Context) error {
+	var migrated bool
+	err := s.pool.QueryRow(ctx, "select to_regclass('polar.event_log') is not null").Scan(&migrated)
+	if err != nil {
+		return fmt.Errorf("asking Postgres: %w", interpret(err))
+	}
+	if !migrated {
+		return fmt.Errorf("schema polar is missing: run `truenorth migrate`")
+	}
+	return nil
+}
+
+// WaitReady waits until Ping succeeds, telling onWait once each second why it waits. Errors: only ctx's.
+func (s *Store) WaitReady(ctx context.Context, onWait func(error)) error {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		pingCtx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := s.Ping(pingCtx)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		onWait(err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// Tx is one transaction.
+type Tx struct {
+	tx pgx.Tx
+	q  *dbsqlc.Queries
+}
+
+// Pgx is the transaction below, for River's InsertTx.
+func (t *Tx) Pgx() pgx.Tx { return t.tx }
+
+// InTx runs do in one transaction: committed if it returns nil, rolled back otherwise. It never nests.
+func (s *Store) InTx(ctx context.Context, do func(tx *Tx) error) error {
+	tx, err := s.pool.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("beginning a transaction: %w", interpret(err))
+	}
+	if err := do(&Tx{tx: tx, q: s.q}); err != nil {
+		// ctx may be over by now, and the connection shall go back to the pool clean.
+		rollbackCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_ = tx.Rollback(rollbackCtx)
+		return err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return fmt.Errorf("committing: %w", interpret(err))
+	}
+	return nil
+}

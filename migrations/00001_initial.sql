@@ -1,0 +1,1265 @@
+-- +goose Up
+-- +goose StatementBegin
+
+create schema if not exists polar;
+comment on schema polar is 'truenorth: the mirror of Polar (polar.sh), its links to local users, and checkout requests. Dropping this schema removes truenorth.';
+
+-- ---------------------------------------------------------------------------------------------
+-- Reading Polar's documents. Polar's content never fails a row: what has the wrong form reads as null.
+
+create function polar.json_text(doc jsonb, name text) returns text
+    language sql immutable parallel safe
+    return case when jsonb_typeof(doc -> name) = 'string' then doc ->> name end;
+comment on function polar.json_text(jsonb, text) is 'A top-level string of a document; null where it is missing or no string.';
+
+create function polar.json_uuid(doc jsonb, name text) returns uuid
+    language sql immutable parallel safe
+    return case when (doc ->> name) ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then (doc ->> name)::uuid end;
+comment on function polar.json_uuid(jsonb, text) is 'A top-level UUID of a document; null where it is missing or none.';
+
+create function polar.json_bool(doc jsonb, name text) returns boolean
+    language sql immutable parallel safe
+    return case when jsonb_typeof(doc -> name) = 'boolean' then (doc ->> name)::boolean end;
+comment on function polar.json_bool(jsonb, text) is 'A top-level boolean of a document; null where it is missing or none.';
+
+create function polar.json_int(doc jsonb, name text) returns bigint
+    language sql immutable parallel safe
+    return case when jsonb_typeof(doc -> name) = 'number' and (doc ->> name)::numeric = trunc((doc ->> name)::numeric) and abs((doc ->> name)::numeric) < 9e18 then (doc ->> name)::numeric::bigint end;
+comment on function polar.json_int(jsonb, text) is 'A top-level whole number of a document; null where it is missing, fractional or beyond bigint.';
+
+-- Immutable in truth: only texts with an explicit offset are read, so no time zone setting plays a part.
+create function polar.json_time(doc jsonb, name text) returns timestamptz
+    language plpgsql immutable parallel safe
+    as $$
+declare
+    value text := doc ->> name;
+begin
+    if value is null then
+        return null;
+    end if;
+    if value ~ '^[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-](0\d|1[0-4]):[0-5]\d)$' then
+        return value::timestamptz;
+    end if;
+    if value !~ '^[1-9]\d{3}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:?\d\d)$' then
+        return null;
+    end if;
+    -- Only the rest pays for the subtransaction that an exception block costs.
+    begin
+        return value::timestamptz;
+    exception when data_exception then
+        return null;
+    end;
+end
+$$;
+comment on function polar.json_time(jsonb, text) is 'A top-level RFC 3339 time of a document; null where it is missing or unreadable.';
+
+-- ---------------------------------------------------------------------------------------------
+-- Local users.
+
+create table polar.local_user_row (
+    id         text not null,
+    email      text,
+    created_at timestamptz not null default now(),
+    deleted_at timestamptz,
+    constraint local_user_row_pkey primary key (id)
+);
+comment on table polar.local_user_row is 'Local users kept by truenorth itself, for products that have not mapped their own users table (truenorth users map).';
+comment on column polar.local_user_row.id is 'The product''s id of the user, compared exactly with Polar''s external_id.';
+comment on column polar.local_user_row.email is 'E-mail address; shown to people, never used to link.';
+comment on column polar.local_user_row.created_at is 'When the user came to be.';
+comment on column polar.local_user_row.deleted_at is 'When the user was deleted; null while alive.';
+
+create view polar.local_user as
+    select id, email, created_at, deleted_at from polar.local_user_row;
+comment on view polar.local_user is 'The product''s users. An insertable view over local_user_row until `truenorth users map` puts the product''s own table behind it.';
+comment on column polar.local_user.id is 'The product''s id of the user, compared exactly with Polar''s external_id.';
+comment on column polar.local_user.email is 'E-mail address; shown to people, never used to link.';
+comment on column polar.local_user.created_at is 'When the user came to be.';
+comment on column polar.local_user.deleted_at is 'When the user was deleted; null while alive.';
+
+-- ---------------------------------------------------------------------------------------------
+-- Events: what Polar sent, byte for byte, and beside it what became of it.
+
+create sequence polar.event_batch;
+comment on sequence polar.event_batch is 'Numbers for the batches of events that one apply_events job works.';
+
+create table polar.event_log (
+    seq         bigint generated always as identity,
+    webhook_id  text not null,
+    type        text not null,
+    object_id   text,
+    occurred_at timestamptz,
+    received_at timestamptz not null default now(),
+    batch       bigint not null,
+    body        text not null,
+    body_bytes  bytea,
+    constraint event_log_pkey primary key (seq),
+    constraint event_log_webhook_id_key unique (webhook_id)
+);
+create index event_log_batch_idx on polar.event_log (batch);
+comment on table polar.event_log is 'Events as received; rows are written once. Read the view polar.event.';
+comment on column polar.event_log.seq is 'Order of arrival.';
+comment on column polar.event_log.webhook_id is 'Polar''s id of the event, the webhook-id header: the same on every retry and redelivery.';
+comment on column polar.event_log.type is 'Type of the event, such as checkout.updated.';
+comment on column polar.event_log.object_id is 'data.id of the event: the object it speaks of; null where there is none.';
+comment on column polar.event_log.occurred_at is 'timestamp of the event: when Polar built it, by Polar''s clock; null where unreadable.';
+comment on column polar.event_log.received_at is 'When it was first received, by the database''s clock.';
+comment on column polar.event_log.batch is 'Batch that its first apply_events job carries.';
+comment on column polar.event_log.body is 'The body as received. Holds personal data and checkout secrets.';
+comment on column polar.event_log.body_bytes is 'The exact bytes, only where they are no valid UTF-8 (body then shows U+FFFD for what is not).';
+
+create table polar.event_outcome (
+    seq        bigint not null,
+    state      text not null,
+    tries      integer not null default 1,
+    tried_at   timestamptz not null default now(),
+    applied_at timestamptz,
+    error      text,
+    constraint event_outcome_pkey primary key (seq),
+    constraint event_outcome_state_check check (state in ('applied', 'failed')),
+    constraint event_outcome_applied_check check ((state = 'applied') = (applied_at is not null)),
+    constraint event_outcome_error_check check ((state = 'failed') = (error is not null))
+);
+create index event_outcome_failed_idx on polar.event_outcome (seq) where state = 'failed';
+comment on table polar.event_outcome is 'What became of an event, beside the event so that its body is not written again. No row: not tried yet.';
+comment on column polar.event_outcome.seq is 'The event, event_log.seq.';
+comment on column polar.event_outcome.state is 'applied: done, also where there was nothing to do. failed: the last try failed.';
+comment on column polar.event_outcome.tries is 'How often it was tried.';
+comment on column polar.event_outcome.tried_at is 'When it was last tried.';
+comment on column polar.event_outcome.applied_at is 'When it was applied; null while failed.';
+comment on column polar.event_outcome.error is 'Why the last try failed; null once applied.';
+
+create view polar.event as
+    select l.seq,
+           l.webhook_id,
+           l.type,
+           l.object_id,
+           l.occurred_at,
+           l.received_at,
+           coalesce(o.state, 'received') as state,
+           o.applied_at,
+           o.error,
+           coalesce(o.tries, 0) as tries,
+           l.batch,
+           l.body,
+           l.body_bytes
+      from polar.event_log l
+      left join polar.event_outcome o on o.seq = l.seq;
+comment on view polar.event is 'Every event that Polar sent, validly signed, with what became of it.';
+comment on column polar.event.seq is 'Order of arrival.';
+comment on column polar.event.webhook_id is 'Polar''s id of the event, the webhook-id header: the same on every retry and redelivery.';
+comment on column polar.event.type is 'Type of the event, such as checkout.updated.';
+comment on column polar.event.object_id is 'data.id of the event: the object it speaks of.';
+comment on column polar.event.occurred_at is 'When Polar built the event, by Polar''s clock.';
+comment on column polar.event.received_at is 'When it was first received, by the database''s clock.';
+comment on column polar.event.state is 'received: not tried yet. failed: the last try failed (retries may go on). applied: done, also where there was nothing to do.';
+comment on column polar.event.applied_at is 'When it was applied.';
+comment on column polar.event.error is 'Why the last try failed.';
+comment on column polar.event.tries is 'How often it was tried.';
+comment on column polar.event.batch is 'Batch that its first apply_events job carries.';
+comment on column polar.event.body is 'The body as received; body::jsonb reads it. Holds personal data and checkout secrets.';
+comment on column polar.event.body_bytes is 'The exact bytes, only where they are no valid UTF-8.';
+
+create table polar.event_sweep (
+    only_row  boolean not null default true,
+    swept_seq bigint not null default 0,
+    constraint event_sweep_pkey primary key (only_row),
+    constraint event_sweep_only_row_check check (only_row)
+);
+insert into polar.event_sweep default values;
+comment on table polar.event_sweep is 'How far the sweeper has proved that every event has an outcome.';
+comment on column polar.event_sweep.swept_seq is 'Every event up to this event_log.seq has an outcome.';
+
+-- ---------------------------------------------------------------------------------------------
+-- The mirror: a table for each of Polar's objects, all of one form. The document as Polar gave it,
+-- columns generated from it, and which version of the object it is. Newest wins (polar.mirror_objects);
+-- a tombstone is final. Nothing here refers to another table or forbids a value: what Polar says is stored.
+
+create table polar.customer (
+    id                  uuid not null,
+    doc                 jsonb not null,
+    base                jsonb,
+    organization_id     uuid generated always as (polar.json_uuid(doc, 'organization_id')) stored,
+    external_id         text generated always as (nullif(polar.json_text(doc, 'external_id'), '')) stored,
+    email               text generated always as (polar.json_text(doc, 'email')) stored,
+    email_verified      boolean generated always as (polar.json_bool(doc, 'email_verified')) stored,
+    name                text generated always as (polar.json_text(doc, 'name')) stored,
+    type                text generated always as (polar.json_text(doc, 'type')) stored,
+    billing_name        text generated always as (polar.json_text(doc, 'billing_name')) stored,
+    locale              text generated always as (polar.json_text(doc, 'locale')) stored,
+    created_at          timestamptz generated always as (polar.json_time(doc, 'created_at')) stored,
+    modified_at         timestamptz generated always as (polar.json_time(doc, 'modified_at')) stored,
+    deleted_at          timestamptz,
+    tombstone           boolean not null default false,
+    version_at          timestamptz,
+    version_modified_at timestamptz,
+    version_from        text not null,
+    version_webhook_id  text,
+    synced_at           timestamptz not null default now(),
+    constraint customer_pkey primary key (id),
+    constraint customer_version_from_check check (version_from in ('event', 'read'))
+);
+create index customer_external_id_idx on polar.customer using hash (external_id);
+create index customer_email_idx on polar.customer using hash (lower(email));
+comment on table polar.customer is 'Polar''s customers.';
+comment on column polar.customer.id is 'Polar''s id.';
+comment on column polar.customer.doc is 'The document as Polar gave it. Holds personal data.';
+comment on column polar.customer.base is 'The newest full document, where doc shows it with the newer fields of a customer.state_changed laid over it; null otherwise.';
+comment on column polar.customer.organization_id is 'Polar''s organization.';
+comment on column polar.customer.external_id is 'The local user''s id, as Polar knows it; an empty one is null.';
+comment on column polar.customer.email is 'E-mail address; null for a team without one.';
+comment on column polar.customer.email_verified is 'Whether Polar has verified the e-mail address.';
+comment on column polar.customer.name is 'Name as the customer or the product gave it.';
+comment on column polar.customer.type is 'individual or team.';
+comment on column polar.customer.billing_name is 'Name on invoices.';
+comment on column polar.customer.locale is 'Preferred language, a BCP 47 tag.';
+comment on column polar.customer.created_at is 'When Polar created it.';
+comment on column polar.customer.modified_at is 'When Polar last changed it; null until the first change.';
+comment on column polar.customer.deleted_at is 'When it was deleted; null while it exists.';
+comment on column polar.customer.tombstone is 'Deleted for good: only a read from Polar that shows it alive lifts it.';
+comment on column polar.customer.version_at is 'Polar''s clock for this version: the event''s timestamp, or the Date of the answer it was read from.';
+comment on column polar.customer.version_modified_at is 'modified_at, else created_at, of this version.';
+comment on column polar.customer.version_from is 'Whether this version came from an event or from a read of Polar''s API.';
+comment on column polar.customer.version_webhook_id is 'The event this version came from.';
+comment on column polar.customer.synced_at is 'When this row was last written, by the database''s clock.';
+
+create table polar.customer_state (
+    customer_id          uuid not null,
+    doc                  jsonb not null,
+    active_subscriptions jsonb not null,
+    granted_benefits     jsonb not null,
+    active_meters        jsonb not null,
+    version_at           timestamptz not null,
+    version_modified_at  timestamptz not null,
+    version_webhook_id   text,
+    synced_at            timestamptz not null default now(),
+    constraint customer_state_pkey primary key (customer_id)
+);
+comment on table polar.customer_state is 'The newest customer.state_changed of each customer: its own fields, and the three lists that never enter customer.doc.';
+comment on column polar.customer_state.customer_id is 'The customer.';
+comment on column polar.customer_state.doc is 'The customer''s fields that the event carried, without the lists. Holds personal data.';
+comment on column polar.customer_state.active_subscriptions is 'Subscriptions that are active or trialing; one that is past due is not in it.';
+comment on column polar.customer_state.granted_benefits is 'Benefits granted now.';
+comment on column polar.customer_state.active_meters is 'Meters with their balances.';
+comment on column polar.customer_state.version_at is 'Timestamp of the event, by Polar''s clock.';
+comment on column polar.customer_state.version_modified_at is 'modified_at, else created_at, of this version.';
+comment on column polar.customer_state.version_webhook_id is 'The event it came from.';
+comment on column polar.customer_state.synced_at is 'When this row was last written, by the database''s clock.';
+
+create table polar.checkout (
+    id                   uuid not null,
+    doc                  jsonb not null,
+    organization_id      uuid generated always as (polar.json_uuid(doc, 'organization_id')) stored,
+    status               text generated always as (polar.json_text(doc, 'status')) stored,
+    url                  text generated always as (polar.json_text(doc, 'url')) stored,
+    customer_id          uuid generated always as (polar.json_uuid(doc, 'customer_id')) stored,
+    external_customer_id text generated always as (nullif(polar.json_text(doc, 'external_customer_id'), '')) stored,
+    customer_email       text generated always as (polar.json_text(doc, 'customer_email')) stored,
+    customer_name        text generated always as (polar.json_text(doc, 'customer_name')) stored,
+    product_id           uuid generated always as (polar.json_uuid(doc, 'product_id')) stored,
+    discount_id          uuid generated always as (polar.json_uuid(doc, 'discount_id')) stored,
+    subscription_id      uuid generated always as (polar.json_uuid(doc, 'subscription_id')) stored,
+    amount               bigint generated always as (polar.json_int(doc, 'amount')) stored,
+    discount_amount      bigint generated always as (polar.json_int(doc, 'discount_amount')) stored,
+    net_amount           bigint generated always as (polar.json_int(doc, 'net_amount')) stored,
+    tax_amount           bigint generated always as (polar.json_int(doc, 'tax_amount')) stored,
+    total_amount         bigint generated always as (polar.json_int(doc, 'total_amount')) stored,
+    currency             text generated always as (polar.json_text(doc, 'currency')) stored,
+    success_url          text generated always as (polar.json_text(doc, 'success_url')) stored,
+    expires_at           timestamptz generated always as (polar.json_time(doc, 'expires_at')) stored,
+    created_at           timestamptz generated always as (polar.json_time(doc, 'created_at')) stored,
+    modified_at          timestamptz generated always as (polar.json_time(doc, 'modified_at')) stored,
+    request_id           uuid generated always as (polar.json_uuid(doc -> 'metadata', 'truenorth_request')) stored,
+    deleted_at           timestamptz,
+    tombstone            boolean not null default false,
+    version_at           timestamptz,
+    version_modified_at  timestamptz,
+    version_from         text not null,
+    version_webhook_id   text,
+    synced_at            timestamptz not null default now(),
+    constraint checkout_pkey primary key (id),
+    constraint checkout_version_from_check check (version_from in ('event', 'read'))
+);
+create index checkout_customer_id_idx on polar.checkout using btree (customer_id);
+create index checkout_request_id_idx on polar.checkout using btree (request_id) where request_id is not null;
+create index checkout_expires_at_idx on polar.checkout using btree (expires_at) where status in ('open', 'confirmed');
+comment on table polar.checkout is 'Polar''s checkout sessions.';
+comment on column polar.checkout.id is 'Polar''s id.';
+comment on column polar.checkout.doc is 'The document as Polar gave it. Holds personal data. And the session''s secret.';
+comment on column polar.checkout.request_id is 'The checkout_request that created it, from its metadata.';
+comment on column polar.checkout.organization_id is 'Polar''s organization.';
+comment on column polar.checkout.status is 'open, confirmed, succeeded, expired or failed; confirmed is not paid, and goes back to open when a payment fails.';
+comment on column polar.checkout.url is 'Where the buyer pays; holds the session''s secret. Good only while open and before expires_at.';
+comment on column polar.checkout.customer_id is 'The customer, once there is one.';
+comment on column polar.checkout.external_customer_id is 'The local user''s id given when the session was created.';
+comment on column polar.checkout.customer_email is 'The e-mail address given or typed; proves nothing.';
+comment on column polar.checkout.customer_name is 'The name given or typed.';
+comment on column polar.checkout.product_id is 'The product chosen.';
+comment on column polar.checkout.discount_id is 'The discount applied.';
+comment on column polar.checkout.subscription_id is 'The free subscription that this session upgrades.';
+comment on column polar.checkout.amount is 'Before discount and tax, in the currency''s minor unit.';
+comment on column polar.checkout.discount_amount is 'Discount, in the minor unit.';
+comment on column polar.checkout.net_amount is 'After discount, before tax, in the minor unit.';
+comment on column polar.checkout.tax_amount is 'Tax, in the minor unit; null until it can be computed.';
+comment on column polar.checkout.total_amount is 'What the buyer pays, in the minor unit.';
+comment on column polar.checkout.currency is 'ISO 4217 code in lower case.';
+comment on column polar.checkout.success_url is 'Where the buyer goes after paying.';
+comment on column polar.checkout.expires_at is 'When the URL dies, by Polar''s clock.';
+comment on column polar.checkout.created_at is 'When Polar created it.';
+comment on column polar.checkout.modified_at is 'When Polar last changed it; null until the first change.';
+comment on column polar.checkout.deleted_at is 'When it was deleted; null while it exists.';
+comment on column polar.checkout.tombstone is 'Deleted for good: only a read from Polar that shows it alive lifts it.';
+comment on column polar.checkout.version_at is 'Polar''s clock for this version: the event''s timestamp, or the Date of the answer it was read from.';
+comment on column polar.checkout.version_modified_at is 'modified_at, else created_at, of this version.';
+comment on column polar.checkout.version_from is 'Whether this version came from an event or from a read of Polar''s API.';
+comment on column polar.checkout.version_webhook_id is 'The event this version came from.';
+comment on column polar.checkout.synced_at is 'When this row was last written, by the database''s clock.';
+
+create table polar."order" (
+    id                     uuid not null,
+    doc                    jsonb not null,
+    status                 text generated always as (polar.json_text(doc, 'status')) stored,
+    paid                   boolean generated always as (polar.json_bool(doc, 'paid')) stored,
+    customer_id            uuid generated always as (polar.json_uuid(doc, 'customer_id')) stored,
+    product_id             uuid generated always as (polar.json_uuid(doc, 'product_id')) stored,
+    subscription_id        uuid generated always as (polar.json_uuid(doc, 'subscription_id')) stored,
+    checkout_id            uuid generated always as (polar.json_uuid(doc, 'checkout_id')) stored,
+    discount_id            uuid generated always as (polar.json_uuid(doc, 'discount_id')) stored,
+    billing_reason         text generated always as (polar.json_text(doc, 'billing_reason')) stored,
+    subtotal_amount        bigint generated always as (polar.json_int(doc, 'subtotal_amount')) stored,
+    discount_amount        bigint generated always as (polar.json_int(doc, 'discount_amount')) stored,
+    net_amount             bigint generated always as (polar.json_int(doc, 'net_amount')) stored,
+    tax_amount             bigint generated always as (polar.json_int(doc, 'tax_amount')) stored,
+    total_amount           bigint generated always as (polar.json_int(doc, 'total_amount')) stored,
+    applied_balance_amount bigint generated always as (polar.json_int(doc, 'applied_balance_amount')) stored,
+    due_amount             bigint generated always as (polar.json_int(doc, 'due_amount')) stored,
+    refunded_amount        bigint generated always as (polar.json_int(doc, 'refunded_amount')) stored,
+    refunded_tax_amount    bigint generated always as (polar.json_int(doc, 'refunded_tax_amount')) stored,
+    currency               text generated always as (polar.json_text(doc, 'currency')) stored,
+    invoice_number         text generated always as (polar.json_text(doc, 'invoice_number')) stored,
+    description            text generated always as (polar.json_text(doc, 'description')) stored,
+    seats                  bigint generated always as (polar.json_int(doc, 'seats')) stored,
+    created_at             timestamptz generated always as (polar.json_time(doc, 'created_at')) stored,
+    modified_at            timestamptz generated always as (polar.json_time(doc, 'modified_at')) stored,
+    deleted_at             timestamptz,
+    tombstone              boolean not null default false,
+    version_at             timestamptz,
+    version_modified_at    timestamptz,
+    version_from           text not null,
+    version_webhook_id     text,
+    synced_at              timestamptz not null default now(),
+    constraint order_pkey primary key (id),
+    constraint order_version_from_check check (version_from in ('event', 'read'))
+);
+create index order_customer_id_idx on polar."order" using btree (customer_id);
+create index order_checkout_id_idx on polar."order" using btree (checkout_id);
+comment on table polar."order" is 'Polar''s orders.';
+comment on column polar."order".id is 'Polar''s id.';
+comment on column polar."order".doc is 'The document as Polar gave it. Holds personal data.';
+comment on column polar."order".status is 'draft, pending, paid, refunded, partially_refunded or void.';
+comment on column polar."order".paid is 'Whether it is paid.';
+comment on column polar."order".customer_id is 'The customer.';
+comment on column polar."order".product_id is 'The product.';
+comment on column polar."order".subscription_id is 'The subscription it pays for.';
+comment on column polar."order".checkout_id is 'The checkout it came from.';
+comment on column polar."order".discount_id is 'The discount applied.';
+comment on column polar."order".billing_reason is 'purchase, subscription_create, subscription_cycle, subscription_update or subscription_meter_cycle.';
+comment on column polar."order".subtotal_amount is 'Before discount and tax, in the minor unit.';
+comment on column polar."order".discount_amount is 'Discount, in the minor unit.';
+comment on column polar."order".net_amount is 'After discount, before tax, in the minor unit.';
+comment on column polar."order".tax_amount is 'Tax, in the minor unit.';
+comment on column polar."order".total_amount is 'Total, in the minor unit.';
+comment on column polar."order".applied_balance_amount is 'Customer balance applied, in the minor unit.';
+comment on column polar."order".due_amount is 'Still to pay, in the minor unit.';
+comment on column polar."order".refunded_amount is 'Refunded before tax, in the minor unit.';
+comment on column polar."order".refunded_tax_amount is 'Refunded tax, in the minor unit.';
+comment on column polar."order".currency is 'ISO 4217 code in lower case.';
+comment on column polar."order".invoice_number is 'Number of the invoice.';
+comment on column polar."order".description is 'What was bought, in words.';
+comment on column polar."order".seats is 'Seats bought.';
+comment on column polar."order".created_at is 'When Polar created it.';
+comment on column polar."order".modified_at is 'When Polar last changed it; null until the first change.';
+comment on column polar."order".deleted_at is 'When it was deleted; null while it exists.';
+comment on column polar."order".tombstone is 'Deleted for good: only a read from Polar that shows it alive lifts it.';
+comment on column polar."order".version_at is 'Polar''s clock for this version: the event''s timestamp, or the Date of the answer it was read from.';
+comment on column polar."order".version_modified_at is 'modified_at, else created_at, of this version.';
+comment on column polar."order".version_from is 'Whether this version came from an event or from a read of Polar''s API.';
+comment on column polar."order".version_webhook_id is 'The event this version came from.';
+comment on column polar."order".synced_at is 'When this row was last written, by the database''s clock.';
+
+create table polar.subscription (
+    id                       uuid not null,
+    doc                      jsonb not null,
+    status                   text generated always as (polar.json_text(doc, 'status')) stored,
+    customer_id              uuid generated always as (polar.json_uuid(doc, 'customer_id')) stored,
+    product_id               uuid generated always as (polar.json_uuid(doc, 'product_id')) stored,
+    checkout_id              uuid generated always as (polar.json_uuid(doc, 'checkout_id')) stored,
+    discount_id              uuid generated always as (polar.json_uuid(doc, 'discount_id')) stored,
+    amount                   bigint generated always as (polar.json_int(doc, 'amount')) stored,
+    currency                 text generated always as (polar.json_text(doc, 'currency')) stored,
+    recurring_interval       text generated always as (polar.json_text(doc, 'recurring_interval')) stored,
+    recurring_interval_count bigint generated always as (polar.json_int(doc, 'recurring_interval_count')) stored,
+    current_period_start     timestamptz generated always as (polar.json_time(doc, 'current_period_start')) stored,
+    current_period_end       timestamptz generated always as (polar.json_time(doc, 'current_period_end')) stored,
+    cancel_at_period_end     boolean generated always as (polar.json_bool(doc, 'cancel_at_period_end')) stored,
+    trial_start              timestamptz generated always as (polar.json_time(doc, 'trial_start')) stored,
+    trial_end                timestamptz generated always as (polar.json_time(doc, 'trial_end')) stored,
+    started_at               timestamptz generated always as (polar.json_time(doc, 'started_at')) stored,
+    canceled_at              timestamptz generated always as (polar.json_time(doc, 'canceled_at')) stored,
+    ends_at                  timestamptz generated always as (polar.json_time(doc, 'ends_at')) stored,
+    ended_at                 timestamptz generated always as (polar.json_time(doc, 'ended_at')) stored,
+    past_due_at              timestamptz generated always as (polar.json_time(doc, 'past_due_at')) stored,
+    paused_at                timestamptz generated always as (polar.json_time(doc, 'paused_at')) stored,
+    resumes_at               timestamptz generated always as (polar.json_time(doc, 'resumes_at')) stored,
+    seats                    bigint generated always as (polar.json_int(doc, 'seats')) stored,
+    created_at               timestamptz generated always as (polar.json_time(doc, 'created_at')) stored,
+    modified_at              timestamptz generated always as (polar.json_time(doc, 'modified_at')) stored,
+    deleted_at               timestamptz,
+    tombstone                boolean not null default false,
+    version_at               timestamptz,
+    version_modified_at      timestamptz,
+    version_from             text not null,
+    version_webhook_id       text,
+    synced_at                timestamptz not null default now(),
+    constraint subscription_pkey primary key (id),
+    constraint subscription_version_from_check check (version_from in ('event', 'read'))
+);
+create index subscription_customer_id_idx on polar.subscription using btree (customer_id);
+create index subscription_checkout_id_idx on polar.subscription using btree (checkout_id);
+comment on table polar.subscription is 'Polar''s subscriptions.';
+comment on column polar.subscription.id is 'Polar''s id.';
+comment on column polar.subscription.doc is 'The document as Polar gave it. Holds personal data.';
+comment on column polar.subscription.status is 'incomplete, incomplete_expired, trialing, active, past_due, canceled, unpaid or paused.';
+comment on column polar.subscription.customer_id is 'The customer.';
+comment on column polar.subscription.product_id is 'The product.';
+comment on column polar.subscription.checkout_id is 'The checkout it came from.';
+comment on column polar.subscription.discount_id is 'The discount applied.';
+comment on column polar.subscription.amount is 'Price of a period, in the minor unit.';
+comment on column polar.subscription.currency is 'ISO 4217 code in lower case.';
+comment on column polar.subscription.recurring_interval is 'day, week, month or year.';
+comment on column polar.subscription.recurring_interval_count is 'Intervals in a period.';
+comment on column polar.subscription.current_period_start is 'Start of the period paid for.';
+comment on column polar.subscription.current_period_end is 'End of the period paid for.';
+comment on column polar.subscription.cancel_at_period_end is 'Whether it ends with the period.';
+comment on column polar.subscription.trial_start is 'Start of the trial.';
+comment on column polar.subscription.trial_end is 'End of the trial.';
+comment on column polar.subscription.started_at is 'When it began.';
+comment on column polar.subscription.canceled_at is 'When the customer canceled.';
+comment on column polar.subscription.ends_at is 'When it will end.';
+comment on column polar.subscription.ended_at is 'When it ended.';
+comment on column polar.subscription.past_due_at is 'Since when a payment is missing.';
+comment on column polar.subscription.paused_at is 'Since when it is paused.';
+comment on column polar.subscription.resumes_at is 'When a pause ends.';
+comment on column polar.subscription.seats is 'Seats bought.';
+comment on column polar.subscription.created_at is 'When Polar created it.';
+comment on column polar.subscription.modified_at is 'When Polar last changed it; null until the first change.';
+comment on column polar.subscription.deleted_at is 'When it was deleted; null while it exists.';
+comment on column polar.subscription.tombstone is 'Deleted for good: only a read from Polar that shows it alive lifts it.';
+comment on column polar.subscription.version_at is 'Polar''s clock for this version: the event''s timestamp, or the Date of the answer it was read from.';
+comment on column polar.subscription.version_modified_at is 'modified_at, else created_at, of this version.';
+comment on column polar.subscription.version_from is 'Whether this version came from an event or from a read of Polar''s API.';
+comment on column polar.subscription.version_webhook_id is 'The event this version came from.';
+comment on column polar.subscription.synced_at is 'When this row was last written, by the database''s clock.';
+
+create table polar.refund (
+    id                  uuid not null,
+    doc                 jsonb not null,
+    organization_id     uuid generated always as (polar.json_uuid(doc, 'organization_id')) stored,
+    status              text generated always as (polar.json_text(doc, 'status')) stored,
+    reason              text generated always as (polar.json_text(doc, 'reason')) stored,
+    order_id            uuid generated always as (polar.json_uuid(doc, 'order_id')) stored,
+    subscription_id     uuid generated always as (polar.json_uuid(doc, 'subscription_id')) stored,
+    customer_id         uuid generated always as (polar.json_uuid(doc, 'customer_id')) stored,
+    amount              bigint generated always as (polar.json_int(doc, 'amount')) stored,
+    tax_amount          bigint generated always as (polar.json_int(doc, 'tax_amount')) stored,
+    currency            text generated always as (polar.json_text(doc, 'currency')) stored,
+    revoke_benefits     boolean generated always as (polar.json_bool(doc, 'revoke_benefits')) stored,
+    created_at          timestamptz generated always as (polar.json_time(doc, 'created_at')) stored,
+    modified_at         timestamptz generated always as (polar.json_time(doc, 'modified_at')) stored,
+    deleted_at          timestamptz,
+    tombstone           boolean not null default false,
+    version_at          timestamptz,
+    version_modified_at timestamptz,
+    version_from        text not null,
+    version_webhook_id  text,
+    synced_at           timestamptz not null default now(),
+    constraint refund_pkey primary key (id),
+    constraint refund_version_from_check check (version_from in ('event', 'read'))
+);
+create index refund_order_id_idx on polar.refund using btree (order_id);
+comment on table polar.refund is 'Polar''s refunds.';
+comment on column polar.refund.id is 'Polar''s id.';
+comment on column polar.refund.doc is 'The document as Polar gave it. Holds personal data.';
+comment on column polar.refund.organization_id is 'Polar''s organization.';
+comment on column polar.refund.status is 'pending, succeeded, failed or canceled.';
+comment on column polar.refund.reason is 'Why.';
+comment on column polar.refund.order_id is 'The order.';
+comment on column polar.refund.subscription_id is 'The subscription.';
+comment on column polar.refund.customer_id is 'The customer.';
+comment on column polar.refund.amount is 'Refunded before tax, in the minor unit.';
+comment on column polar.refund.tax_amount is 'Refunded tax, in the minor unit.';
+comment on column polar.refund.currency is 'ISO 4217 code in lower case.';
+comment on column polar.refund.revoke_benefits is 'Whether the benefits were revoked with it.';
+comment on column polar.refund.created_at is 'When Polar created it.';
+comment on column polar.refund.modified_at is 'When Polar last changed it; null until the first change.';
+comment on column polar.refund.deleted_at is 'When it was deleted; null while it exists.';
+comment on column polar.refund.tombstone is 'Deleted for good: only a read from Polar that shows it alive lifts it.';
+comment on column polar.refund.version_at is 'Polar''s clock for this version: the event''s timestamp, or the Date of the answer it was read from.';
+comment on column polar.refund.version_modified_at is 'modified_at, else created_at, of this version.';
+comment on column polar.refund.version_from is 'Whether this version came from an event or from a read of Polar''s API.';
+comment on column polar.refund.version_webhook_id is 'The event this version came from.';
+comment on column polar.refund.synced_at is 'When this row was last written, by the database''s clock.';
+
+create table polar.product (
+    id                       uuid not null,
+    doc                      jsonb not null,
+    organization_id          uuid generated always as (polar.json_uuid(doc, 'organization_id')) stored,
+    name                     text generated always as (polar.json_text(doc, 'name')) stored,
+    description              text generated always as (polar.json_text(doc, 'description')) stored,
+    visibility               text generated always as (polar.json_text(doc, 'visibility')) stored,
+    is_recurring             boolean generated always as (polar.json_bool(doc, 'is_recurring')) stored,
+    is_archived              boolean generated always as (polar.json_bool(doc, 'is_archived')) stored,
+    recurring_interval       text generated always as (polar.json_text(doc, 'recurring_interval')) stored,
+    recurring_interval_count bigint generated always as (polar.json_int(doc, 'recurring_interval_count')) stored,
+    created_at               timestamptz generated always as (polar.json_time(doc, 'created_at')) stored,
+    modified_at              timestamptz generated always as (polar.json_time(doc, 'modified_at')) stored,
+    deleted_at               timestamptz,
+    tombstone                boolean not null default false,
+    version_at               timestamptz,
+    version_modified_at      timestamptz,
+    version_from             text not null,
+    version_webhook_id       text,
+    synced_at                timestamptz not null default now(),
+    constraint product_pkey primary key (id),
+    constraint product_version_from_check check (version_from in ('event', 'read'))
+);
+comment on table polar.product is 'Polar''s products.';
+comment on column polar.product.id is 'Polar''s id.';
+comment on column polar.product.doc is 'The document as Polar gave it. Holds personal data.';
+comment on column polar.product.organization_id is 'Polar''s organization.';
+comment on column polar.product.name is 'Name.';
+comment on column polar.product.description is 'Description.';
+comment on column polar.product.visibility is 'draft, private or public.';
+comment on column polar.product.is_recurring is 'Whether it is a subscription.';
+comment on column polar.product.is_archived is 'Whether it can no longer be bought.';
+comment on column polar.product.recurring_interval is 'day, week, month or year.';
+comment on column polar.product.recurring_interval_count is 'Intervals in a period.';
+comment on column polar.product.created_at is 'When Polar created it.';
+comment on column polar.product.modified_at is 'When Polar last changed it; null until the first change.';
+comment on column polar.product.deleted_at is 'When it was deleted; null while it exists.';
+comment on column polar.product.tombstone is 'Deleted for good: only a read from Polar that shows it alive lifts it.';
+comment on column polar.product.version_at is 'Polar''s clock for this version: the event''s timestamp, or the Date of the answer it was read from.';
+comment on column polar.product.version_modified_at is 'modified_at, else created_at, of this version.';
+comment on column polar.product.version_from is 'Whether this version came from an event or from a read of Polar''s API.';
+comment on column polar.product.version_webhook_id is 'The event this version came from.';
+comment on column polar.product.synced_at is 'When this row was last written, by the database''s clock.';
+
+create table polar.discount (
+    id                  uuid not null,
+    doc                 jsonb not null,
+    organization_id     uuid generated always as (polar.json_uuid(doc, 'organization_id')) stored,
+    name                text generated always as (polar.json_text(doc, 'name')) stored,
+    code                text generated always as (polar.json_text(doc, 'code')) stored,
+    type                text generated always as (polar.json_text(doc, 'type')) stored,
+    duration            text generated always as (polar.json_text(doc, 'duration')) stored,
+    amount              bigint generated always as (polar.json_int(doc, 'amount')) stored,
+    basis_points        bigint generated always as (polar.json_int(doc, 'basis_points')) stored,
+    currency            text generated always as (polar.json_text(doc, 'currency')) stored,
+    starts_at           timestamptz generated always as (polar.json_time(doc, 'starts_at')) stored,
+    ends_at             timestamptz generated always as (polar.json_time(doc, 'ends_at')) stored,
+    max_redemptions     bigint generated always as (polar.json_int(doc, 'max_redemptions')) stored,
+    redemptions_count   bigint generated always as (polar.json_int(doc, 'redemptions_count')) stored,
+    created_at          timestamptz generated always as (polar.json_time(doc, 'created_at')) stored,
+    modified_at         timestamptz generated always as (polar.json_time(doc, 'modified_at')) stored,
+    deleted_at          timestamptz,
+    tombstone           boolean not null default false,
+    version_at          timestamptz,
+    version_modified_at timestamptz,
+    version_from        text not null,
+    version_webhook_id  text,
+    synced_at           timestamptz not null default now(),
+    constraint discount_pkey primary key (id),
+    constraint discount_version_from_check check (version_from in ('event', 'read'))
+);
+comment on table polar.discount is 'Polar''s discounts.';
+comment on column polar.discount.id is 'Polar''s id.';
+comment on column polar.discount.doc is 'The document as Polar gave it. Holds personal data.';
+comment on column polar.discount.organization_id is 'Polar''s organization.';
+comment on column polar.discount.name is 'Name.';
+comment on column polar.discount.code is 'Code that a buyer types.';
+comment on column polar.discount.type is 'fixed or percentage.';
+comment on column polar.discount.duration is 'once, forever or repeating.';
+comment on column polar.discount.amount is 'Fixed discount, in the minor unit.';
+comment on column polar.discount.basis_points is 'Percentage discount, in hundredths of a percent.';
+comment on column polar.discount.currency is 'ISO 4217 code in lower case.';
+comment on column polar.discount.starts_at is 'Good from.';
+comment on column polar.discount.ends_at is 'Good until.';
+comment on column polar.discount.max_redemptions is 'How often it may be used.';
+comment on column polar.discount.redemptions_count is 'How often it was used.';
+comment on column polar.discount.created_at is 'When Polar created it.';
+comment on column polar.discount.modified_at is 'When Polar last changed it; null until the first change.';
+comment on column polar.discount.deleted_at is 'When it was deleted; null while it exists.';
+comment on column polar.discount.tombstone is 'Deleted for good: only a read from Polar that shows it alive lifts it.';
+comment on column polar.discount.version_at is 'Polar''s clock for this version: the event''s timestamp, or the Date of the answer it was read from.';
+comment on column polar.discount.version_modified_at is 'modified_at, else created_at, of this version.';
+comment on column polar.discount.version_from is 'Whether this version came from an event or from a read of Polar''s API.';
+comment on column polar.discount.version_webhook_id is 'The event this version came from.';
+comment on column polar.discount.synced_at is 'When this row was last written, by the database''s clock.';
+
+create table polar.benefit (
+    id                  uuid not null,
+    doc                 jsonb not null,
+    organization_id     uuid generated always as (polar.json_uuid(doc, 'organization_id')) stored,
+    type                text generated always as (polar.json_text(doc, 'type')) stored,
+    description         text generated always as (polar.json_text(doc, 'description')) stored,
+    visibility          text generated always as (polar.json_text(doc, 'visibility')) stored,
+    is_deleted          boolean generated always as (polar.json_bool(doc, 'is_deleted')) stored,
+    created_at          timestamptz generated always as (polar.json_time(doc, 'created_at')) stored,
+    modified_at         timestamptz generated always as (polar.json_time(doc, 'modified_at')) stored,
+    deleted_at          timestamptz,
+    tombstone           boolean not null default false,
+    version_at          timestamptz,
+    version_modified_at timestamptz,
+    version_from        text not null,
+    version_webhook_id  text,
+    synced_at           timestamptz not null default now(),
+    constraint benefit_pkey primary key (id),
+    constraint benefit_version_from_check check (version_from in ('event', 'read'))
+);
+comment on table polar.benefit is 'Polar''s benefits.';
+comment on column polar.benefit.id is 'Polar''s id.';
+comment on column polar.benefit.doc is 'The document as Polar gave it. Holds personal data.';
+comment on column polar.benefit.organization_id is 'Polar''s organization.';
+comment on column polar.benefit.type is 'Kind of benefit.';
+comment on column polar.benefit.description is 'Description.';
+comment on column polar.benefit.visibility is 'Who sees it.';
+comment on column polar.benefit.is_deleted is 'Whether Polar marks it deleted.';
+comment on column polar.benefit.created_at is 'When Polar created it.';
+comment on column polar.benefit.modified_at is 'When Polar last changed it; null until the first change.';
+comment on column polar.benefit.deleted_at is 'When it was deleted; null while it exists.';
+comment on column polar.benefit.tombstone is 'Deleted for good: only a read from Polar that shows it alive lifts it.';
+comment on column polar.benefit.version_at is 'Polar''s clock for this version: the event''s timestamp, or the Date of the answer it was read from.';
+comment on column polar.benefit.version_modified_at is 'modified_at, else created_at, of this version.';
+comment on column polar.benefit.version_from is 'Whether this version came from an event or from a read of Polar''s API.';
+comment on column polar.benefit.version_webhook_id is 'The event this version came from.';
+comment on column polar.benefit.synced_at is 'When this row was last written, by the database''s clock.';
+
+create table polar.benefit_grant (
+    id                  uuid not null,
+    doc                 jsonb not null,
+    customer_id         uuid generated always as (polar.json_uuid(doc, 'customer_id')) stored,
+    member_id           uuid generated always as (polar.json_uuid(doc, 'member_id')) stored,
+    benefit_id          uuid generated always as (polar.json_uuid(doc, 'benefit_id')) stored,
+    subscription_id     uuid generated always as (polar.json_uuid(doc, 'subscription_id')) stored,
+    order_id            uuid generated always as (polar.json_uuid(doc, 'order_id')) stored,
+    is_granted          boolean generated always as (polar.json_bool(doc, 'is_granted')) stored,
+    granted_at          timestamptz generated always as (polar.json_time(doc, 'granted_at')) stored,
+    is_revoked          boolean generated always as (polar.json_bool(doc, 'is_revoked')) stored,
+    revoked_at          timestamptz generated always as (polar.json_time(doc, 'revoked_at')) stored,
+    created_at          timestamptz generated always as (polar.json_time(doc, 'created_at')) stored,
+    modified_at         timestamptz generated always as (polar.json_time(doc, 'modified_at')) stored,
+    deleted_at          timestamptz,
+    tombstone           boolean not null default false,
+    version_at          timestamptz,
+    version_modified_at timestamptz,
+    version_from        text not null,
+    version_webhook_id  text,
+    synced_at           timestamptz not null default now(),
+    constraint benefit_grant_pkey primary key (id),
+    constraint benefit_grant_version_from_check check (version_from in ('event', 'read'))
+);
+create index benefit_grant_customer_id_idx on polar.benefit_grant using btree (customer_id);
+comment on table polar.benefit_grant is 'Polar''s grants of benefits to customers.';
+comment on column polar.benefit_grant.id is 'Polar''s id.';
+comment on column polar.benefit_grant.doc is 'The document as Polar gave it. Holds personal data.';
+comment on column polar.benefit_grant.customer_id is 'The customer.';
+comment on column polar.benefit_grant.member_id is 'The member of a team customer.';
+comment on column polar.benefit_grant.benefit_id is 'The benefit.';
+comment on column polar.benefit_grant.subscription_id is 'The subscription that grants it.';
+comment on column polar.benefit_grant.order_id is 'The order that grants it.';
+comment on column polar.benefit_grant.is_granted is 'Whether it is granted now.';
+comment on column polar.benefit_grant.granted_at is 'When it was granted.';
+comment on column polar.benefit_grant.is_revoked is 'Whether it is revoked.';
+comment on column polar.benefit_grant.revoked_at is 'When it was revoked.';
+comment on column polar.benefit_grant.created_at is 'When Polar created it.';
+comment on column polar.benefit_grant.modified_at is 'When Polar last changed it; null until the first change.';
+comment on column polar.benefit_grant.deleted_at is 'When it was deleted; null while it exists.';
+comment on column polar.benefit_grant.tombstone is 'Deleted for good: only a read from Polar that shows it alive lifts it.';
+comment on column polar.benefit_grant.version_at is 'Polar''s clock for this version: the event''s timestamp, or the Date of the answer it was read from.';
+comment on column polar.benefit_grant.version_modified_at is 'modified_at, else created_at, of this version.';
+comment on column polar.benefit_grant.version_from is 'Whether this version came from an event or from a read of Polar''s API.';
+comment on column polar.benefit_grant.version_webhook_id is 'The event this version came from.';
+comment on column polar.benefit_grant.synced_at is 'When this row was last written, by the database''s clock.';
+
+create table polar.member (
+    id                  uuid not null,
+    doc                 jsonb not null,
+    customer_id         uuid generated always as (polar.json_uuid(doc, 'customer_id')) stored,
+    external_id         text generated always as (nullif(polar.json_text(doc, 'external_id'), '')) stored,
+    email               text generated always as (polar.json_text(doc, 'email')) stored,
+    name                text generated always as (polar.json_text(doc, 'name')) stored,
+    role                text generated always as (polar.json_text(doc, 'role')) stored,
+    created_at          timestamptz generated always as (polar.json_time(doc, 'created_at')) stored,
+    modified_at         timestamptz generated always as (polar.json_time(doc, 'modified_at')) stored,
+    deleted_at          timestamptz,
+    tombstone           boolean not null default false,
+    version_at          timestamptz,
+    version_modified_at timestamptz,
+    version_from        text not null,
+    version_webhook_id  text,
+    synced_at           timestamptz not null default now(),
+    constraint member_pkey primary key (id),
+    constraint member_version_from_check check (version_from in ('event', 'read'))
+);
+create index member_customer_id_idx on polar.member using btree (customer_id);
+create index member_external_id_idx on polar.member using hash (external_id);
+comment on table polar.member is 'Members of Polar''s team customers.';
+comment on column polar.member.id is 'Polar''s id.';
+comment on column polar.member.doc is 'The document as Polar gave it. Holds personal data.';
+comment on column polar.member.customer_id is 'The customer.';
+comment on column polar.member.external_id is 'The local user''s id, unique within the customer only.';
+comment on column polar.member.email is 'E-mail address.';
+comment on column polar.member.name is 'Name.';
+comment on column polar.member.role is 'owner, billing_manager or member.';
+comment on column polar.member.created_at is 'When Polar created it.';
+comment on column polar.member.modified_at is 'When Polar last changed it; null until the first change.';
+comment on column polar.member.deleted_at is 'When it was deleted; null while it exists.';
+comment on column polar.member.tombstone is 'Deleted for good: only a read from Polar that shows it alive lifts it.';
+comment on column polar.member.version_at is 'Polar''s clock for this version: the event''s timestamp, or the Date of the answer it was read from.';
+comment on column polar.member.version_modified_at is 'modified_at, else created_at, of this version.';
+comment on column polar.member.version_from is 'Whether this version came from an event or from a read of Polar''s API.';
+comment on column polar.member.version_webhook_id is 'The event this version came from.';
+comment on column polar.member.synced_at is 'When this row was last written, by the database''s clock.';
+
+create table polar.customer_seat (
+    id                          uuid not null,
+    doc                         jsonb not null,
+    status                      text generated always as (polar.json_text(doc, 'status')) stored,
+    customer_id                 uuid generated always as (polar.json_uuid(doc, 'customer_id')) stored,
+    member_id                   uuid generated always as (polar.json_uuid(doc, 'member_id')) stored,
+    subscription_id             uuid generated always as (polar.json_uuid(doc, 'subscription_id')) stored,
+    order_id                    uuid generated always as (polar.json_uuid(doc, 'order_id')) stored,
+    email                       text generated always as (polar.json_text(doc, 'email')) stored,
+    customer_email              text generated always as (polar.json_text(doc, 'customer_email')) stored,
+    invitation_token_expires_at timestamptz generated always as (polar.json_time(doc, 'invitation_token_expires_at')) stored,
+    claimed_at                  timestamptz generated always as (polar.json_time(doc, 'claimed_at')) stored,
+    revoked_at                  timestamptz generated always as (polar.json_time(doc, 'revoked_at')) stored,
+    created_at                  timestamptz generated always as (polar.json_time(doc, 'created_at')) stored,
+    modified_at                 timestamptz generated always as (polar.json_time(doc, 'modified_at')) stored,
+    deleted_at                  timestamptz,
+    tombstone                   boolean not null default false,
+    version_at                  timestamptz,
+    version_modified_at         timestamptz,
+    version_from                text not null,
+    version_webhook_id          text,
+    synced_at                   timestamptz not null default now(),
+    constraint customer_seat_pkey primary key (id),
+    constraint customer_seat_version_from_check check (version_from in ('event', 'read'))
+);
+create index customer_seat_customer_id_idx on polar.customer_seat using btree (customer_id);
+create index customer_seat_member_id_idx on polar.customer_seat using btree (member_id);
+comment on table polar.customer_seat is 'Seats of Polar''s seat-based subscriptions and orders.';
+comment on column polar.customer_seat.id is 'Polar''s id.';
+comment on column polar.customer_seat.doc is 'The document as Polar gave it. Holds personal data.';
+comment on column polar.customer_seat.status is 'pending, claimed or revoked.';
+comment on column polar.customer_seat.customer_id is 'The customer.';
+comment on column polar.customer_seat.member_id is 'The member who holds it.';
+comment on column polar.customer_seat.subscription_id is 'The subscription.';
+comment on column polar.customer_seat.order_id is 'The order.';
+comment on column polar.customer_seat.email is 'E-mail address it was given to.';
+comment on column polar.customer_seat.customer_email is 'E-mail address of the customer.';
+comment on column polar.customer_seat.invitation_token_expires_at is 'When the invitation ends.';
+comment on column polar.customer_seat.claimed_at is 'When it was claimed.';
+comment on column polar.customer_seat.revoked_at is 'When it was revoked.';
+comment on column polar.customer_seat.created_at is 'When Polar created it.';
+comment on column polar.customer_seat.modified_at is 'When Polar last changed it; null until the first change.';
+comment on column polar.customer_seat.deleted_at is 'When it was deleted; null while it exists.';
+comment on column polar.customer_seat.tombstone is 'Deleted for good: only a read from Polar that shows it alive lifts it.';
+comment on column polar.customer_seat.version_at is 'Polar''s clock for this version: the event''s timestamp, or the Date of the answer it was read from.';
+comment on column polar.customer_seat.version_modified_at is 'modified_at, else created_at, of this version.';
+comment on column polar.customer_seat.version_from is 'Whether this version came from an event or from a read of Polar''s API.';
+comment on column polar.customer_seat.version_webhook_id is 'The event this version came from.';
+comment on column polar.customer_seat.synced_at is 'When this row was last written, by the database''s clock.';
+
+create table polar.organization (
+    id                  uuid not null,
+    doc                 jsonb not null,
+    status              text generated always as (polar.json_text(doc, 'status')) stored,
+    name                text generated always as (polar.json_text(doc, 'name')) stored,
+    slug                text generated always as (polar.json_text(doc, 'slug')) stored,
+    email               text generated always as (polar.json_text(doc, 'email')) stored,
+    website             text generated always as (polar.json_text(doc, 'website')) stored,
+    created_at          timestamptz generated always as (polar.json_time(doc, 'created_at')) stored,
+    modified_at         timestamptz generated always as (polar.json_time(doc, 'modified_at')) stored,
+    deleted_at          timestamptz,
+    tombstone           boolean not null default false,
+    version_at          timestamptz,
+    version_modified_at timestamptz,
+    version_from        text not null,
+    version_webhook_id  text,
+    synced_at           timestamptz not null default now(),
+    constraint organization_pkey primary key (id),
+    constraint organization_version_from_check check (version_from in ('event', 'read'))
+);
+comment on table polar.organization is 'Polar''s organization that is mirrored here.';
+comment on column polar.organization.id is 'Polar''s id.';
+comment on column polar.organization.doc is 'The document as Polar gave it. Holds personal data.';
+comment on column polar.organization.status is 'Polar''s word for its standing.';
+comment on column polar.organization.name is 'Name.';
+comment on column polar.organization.slug is 'Name in URLs.';
+comment on column polar.organization.email is 'E-mail address for support.';
+comment on column polar.organization.website is 'Web site.';
+comment on column polar.organization.created_at is 'When Polar created it.';
+comment on column polar.organization.modified_at is 'When Polar last changed it; null until the first change.';
+comment on column polar.organization.deleted_at is 'When it was deleted; null while it exists.';
+comment on column polar.organization.tombstone is 'Deleted for good: only a read from Polar that shows it alive lifts it.';
+comment on column polar.organization.version_at is 'Polar''s clock for this version: the event''s timestamp, or the Date of the answer it was read from.';
+comment on column polar.organization.version_modified_at is 'modified_at, else created_at, of this version.';
+comment on column polar.organization.version_from is 'Whether this version came from an event or from a read of Polar''s API.';
+comment on column polar.organization.version_webhook_id is 'The event this version came from.';
+comment on column polar.organization.synced_at is 'When this row was last written, by the database''s clock.';
+
+-- The order in which a whole tie (same time, same modification) is settled until Polar is asked: for a
+-- checkout the state that is further on, so that what is paid never reads as open.
+create function polar.tie_rank(object_type text, doc jsonb) returns integer
+    language sql immutable parallel safe
+    return case when object_type = 'checkout'
+                then coalesce(array_position(array['open', 'confirmed', 'expired', 'failed', 'succeeded'], doc ->> 'status'), 0)
+                else 0 end;
+comment on function polar.tie_rank(text, jsonb) is 'Rank among versions of one object that tie in every time.';
+
+-- Whether version n of an object takes the place of version o. Against an event, an event is newer by its
+-- timestamp and then by modified_at; wherever a read takes part, modified_at decides and then Polar's clock.
+create function polar.is_newer(
+    n_from text, n_tombstone boolean, n_at timestamptz, n_modified_at timestamptz, n_rank integer,
+    o_from text, o_tombstone boolean, o_at timestamptz, o_modified_at timestamptz, o_rank integer
+) returns boolean
+    language sql immutable parallel safe
+    return case
+        when n_tombstone <> o_tombstone then n_tombstone
+        when n_from = 'event' and o_from = 'event' then
+            (coalesce(n_at, '-infinity'), coalesce(n_modified_at, '-infinity'), n_rank)
+            > (coalesce(o_at, '-infinity'), coalesce(o_modified_at, '-infinity'), o_rank)
+        else
+            (coalesce(n_modified_at, '-infinity'), coalesce(n_at, '-infinity'), n_rank)
+            > (coalesce(o_modified_at, '-infinity'), coalesce(o_at, '-infinity'), o_rank)
+    end;
+comment on function polar.is_newer(text, boolean, timestamptz, timestamptz, integer, text, boolean, timestamptz, timestamptz, integer)
+    is 'Whether version n of an object takes the place of version o.';
+
+-- Writes the newest versions of objects of one type, set-wise and in the order of their ids, so that two
+-- transactions never wait for each other in a circle. Each id stands at most once among ids.
+-- written: ids whose row was inserted or changed. tied: ids whose stored version cannot be told from the one
+-- given by any time, though a column that we expose differs: only Polar can say.
+create function polar.mirror_objects(
+    object_type text, ids uuid[], docs jsonb[], tombstones boolean[],
+    version_ats timestamptz[], version_from text, webhook_ids text[], lift boolean,
+    out written uuid[], out tied uuid[]
+)
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    -- Go's zero time stands for a time that is not known.
+    no_time constant timestamptz := '0001-01-01 00:00:00+00';
+    exposed text[];
+begin
+    execute format($sql$
+        with given as (
+            select u.id, u.doc, u.tombstone, nullif(u.version_at, $9) as version_at, nullif(u.webhook_id, '') as webhook_id,
+                   case when u.tombstone then coalesce(polar.json_time(u.doc, 'deleted_at'), nullif(u.version_at, $9), now()) end as deleted_at,
+                   coalesce(polar.json_time(u.doc, 'modified_at'), polar.json_time(u.doc, 'created_at')) as version_modified_at
+              from unnest($1, $2, $3, $4, $5) as u (id, doc, tombstone, version_at, webhook_id)
+             order by u.id
+        ), mirrored as (
+            insert into polar.%1$I as o (id, doc, tombstone, deleted_at, version_at, version_modified_at, version_from, version_webhook_id)
+            select g.id, g.doc, g.tombstone, g.deleted_at, g.version_at, g.version_modified_at, $6, g.webhook_id
+              from given g
+            on conflict (id) do update
+               set doc = excluded.doc, tombstone = excluded.tombstone, deleted_at = excluded.deleted_at,
+                   version_at = excluded.version_at, version_modified_at = excluded.version_modified_at,
+                   version_from = excluded.version_from, version_webhook_id = excluded.version_webhook_id,
+                   synced_at = now() %2$s
+             where polar.is_newer(
+                       excluded.version_from, excluded.tombstone, excluded.version_at, excluded.version_modified_at, polar.tie_rank($7, excluded.doc),
+                       o.version_from, o.tombstone and not ($8 and excluded.version_at > o.version_at),
+                       o.version_at, o.version_modified_at, polar.tie_rank($7, o.doc))
+                or ($8 and o.tombstone and not excluded.tombstone and excluded.version_at > o.version_at)
+            returning o.id
+        )
+        select coalesce(array_agg(id), '{}') from mirrored
+    $sql$, object_type, case when object_type = 'customer' then ', base = null' else '' end)
+    into written
+    using ids, docs, tombstones, version_ats, webhook_ids, version_from, object_type, lift, no_time;
+
+    tied := '{}';
+    if cardinality(written) = cardinality(ids) then
+        return;
+    end if;
+    select coalesce(array_agg(a.attname::text), '{}') into exposed
+      from pg_attribute a
+     where a.attrelid = format('polar.%I', object_type)::regclass and a.attgenerated = 's';
+    execute format($sql$
+        select coalesce(array_agg(o.id), '{}')
+          from unnest($1, $2, $3, $4) as u (id, doc, tombstone, version_at)
+          join polar.%1$I o on o.id = u.id
+         where not o.id = any ($5)
+           and o.tombstone = u.tombstone
+           and o.version_from = $6
+           and o.version_at is not distinct from nullif(u.version_at, $8)
+           and o.version_modified_at is not distinct from coalesce(polar.json_time(u.doc, 'modified_at'), polar.json_time(u.doc, 'created_at'))
+           and exists (select from unnest($7) as name where %2$s -> name is distinct from u.doc -> name)
+    $sql$, object_type, case when object_type = 'customer' then 'coalesce(o.base, o.doc)' else 'o.doc' end)
+    into tied
+    using ids, docs, tombstones, version_ats, written, version_from, exposed, no_time;
+end
+$$;
+comment on function polar.mirror_objects(text, uuid[], jsonb[], boolean[], timestamptz[], text, text[], boolean)
+    is 'Writes the newest versions of objects of one type; says which were written and which only Polar can tell apart.';
+
+-- ---------------------------------------------------------------------------------------------
+-- Links.
+
+create table polar.customer_link (
+    customer_id   uuid not null,
+    local_user_id text not null,
+    basis         text not null,
+    linked_at     timestamptz not null default now(),
+    checkout_id   uuid,
+    constraint customer_link_pkey primary key (customer_id),
+    constraint customer_link_basis_check check (basis in ('external_id', 'checkout', 'manual'))
+);
+create index customer_link_local_user_id_idx on polar.customer_link using hash (local_user_id);
+comment on table polar.customer_link is 'Which Polar customer is which local user, now. What was before stands in customer_link_history.';
+comment on column polar.customer_link.customer_id is 'Polar''s customer.';
+comment on column polar.customer_link.local_user_id is 'The local user.';
+comment on column polar.customer_link.basis is 'The strongest evidence. checkout: the user''s own checkout succeeded with this customer. external_id: the customer bears the user''s id. manual: a person said so.';
+comment on column polar.customer_link.linked_at is 'Since when.';
+comment on column polar.customer_link.checkout_id is 'The checkout that is the evidence, where basis is checkout.';
+
+create table polar.customer_link_history (
+    id            bigint generated always as identity,
+    customer_id   uuid not null,
+    local_user_id text not null,
+    basis         text not null,
+    linked_at     timestamptz not null,
+    ended_at      timestamptz,
+    end_reason    text,
+    actor         text not null default 'truenorth',
+    constraint customer_link_history_pkey primary key (id),
+    constraint customer_link_history_basis_check check (basis in ('external_id', 'checkout', 'manual')),
+    constraint customer_link_history_end_check check ((ended_at is null) = (end_reason is null))
+);
+create index customer_link_history_customer_id_idx on polar.customer_link_history (customer_id);
+create index customer_link_history_local_user_id_idx on polar.customer_link_history using hash (local_user_id);
+comment on table polar.customer_link_history is 'Every link there ever was; a change of basis ends one row and opens another.';
+comment on column polar.customer_link_history.id is 'Order of the changes.';
+comment on column polar.customer_link_history.customer_id is 'Polar''s customer.';
+comment on column polar.customer_link_history.local_user_id is 'The local user.';
+comment on column polar.customer_link_history.basis is 'The evidence at the time.';
+comment on column polar.customer_link_history.linked_at is 'From when.';
+comment on column polar.customer_link_history.ended_at is 'Until when; null for the link in force.';
+comment on column polar.customer_link_history.end_reason is 'customer_deleted, user_deleted, basis_changed, or a person''s words.';
+comment on column polar.customer_link_history.actor is 'truenorth, or the person who decided.';
+
+create table polar.link_conflict (
+    id            bigint generated always as identity,
+    customer_id   uuid not null,
+    local_user_id text not null,
+    kind          text not null,
+    checkout_id   uuid,
+    detail        text not null,
+    detected_at   timestamptz not null default now(),
+    resolved_at   timestamptz,
+    resolution    text,
+    resolved_by   text,
+    constraint link_conflict_pkey primary key (id),
+    constraint link_conflict_kind_check check (kind in ('email_match', 'evidence_disagrees', 'user_claimed', 'external_id_taken')),
+    constraint link_conflict_resolution_check check ((resolved_at is null) = (resolution is null) and (resolved_at is null) = (resolved_by is null))
+);
+create unique index link_conflict_open_idx on polar.link_conflict (customer_id, kind, md5(local_user_id)) where resolved_at is null;
+comment on table polar.link_conflict is 'What no machine may decide: a person resolves it with `truenorth conflicts`.';
+comment on column polar.link_conflict.id is 'Number of the conflict.';
+comment on column polar.link_conflict.customer_id is 'Polar''s customer.';
+comment on column polar.link_conflict.local_user_id is 'The local user that the evidence names.';
+comment on column polar.link_conflict.kind is 'email_match: an older customer was matched by an e-mail that somebody typed. evidence_disagrees: checkout, external id or the present link name different users. user_claimed: the user is linked to another customer. external_id_taken: Polar refused to write the external id.';
+comment on column polar.link_conflict.checkout_id is 'The checkout that took part.';
+comment on column polar.link_conflict.detail is 'What disagrees, in words.';
+comment on column polar.link_conflict.detected_at is 'When it was found.';
+comment on column polar.link_conflict.resolved_at is 'When it was resolved; null while open.';
+comment on column polar.link_conflict.resolution is 'linked, dismissed, or obsolete (its cause is gone).';
+comment on column polar.link_conflict.resolved_by is 'The person who resolved it, or truenorth.';
+
+create view polar.unlinked_customer as
+    select c.id as customer_id,
+           c.external_id,
+           c.email,
+           case
+               when exists (select from polar.link_conflict k where k.customer_id = c.id and k.resolved_at is null) then 'conflict'
+               when c.external_id is null then 'no_external_id'
+               else 'unknown_user'
+           end as reason
+      from polar.customer c
+     where c.deleted_at is null
+       and not exists (select from polar.customer_link l where l.customer_id = c.id);
+comment on view polar.unlinked_customer is 'Customers that exist at Polar and are no local user, with the reason.';
+comment on column polar.unlinked_customer.customer_id is 'Polar''s customer.';
+comment on column polar.unlinked_customer.external_id is 'The local user''s id it bears, if any.';
+comment on column polar.unlinked_customer.email is 'Its e-mail address.';
+comment on column polar.unlinked_customer.reason is 'no_external_id: nothing names a user. unknown_user: no live user has this id (yet). conflict: see link_conflict.';
+
+-- ---------------------------------------------------------------------------------------------
+-- Checkout requests.
+
+create table polar.checkout_request (
+    id                   uuid not null,
+    key                  text,
+    external_customer_id text generated always as (nullif(polar.json_text(params, 'external_customer_id'), '')) stored,
+    params               jsonb not null,
+    state                text not null default 'queued',
+    checkout_id          uuid,
+    url                  text,
+    expires_at           timestamptz,
+    error                text,
+    customer_id          uuid,
+    attempt              integer not null default 0,
+    first_tried_at       timestamptz,
+    leased_until         timestamptz,
+    posted_at            timestamptz,
+    job_id               bigint,
+    created_at           timestamptz not null default now(),
+    updated_at           timestamptz not null default now(),
+    constraint checkout_request_pkey primary key (id),
+    constraint checkout_request_key_check check (char_length(key) between 1 and 255),
+    constraint checkout_request_state_check check (state in ('queued', 'creating', 'open', 'confirmed', 'succeeded', 'expired', 'failed')),
+    constraint checkout_request_failed_check check (state <> 'failed' or error is not null),
+    constraint checkout_request_url_check check (state not in ('open', 'confirmed', 'succeeded') or (url is not null and checkout_id is not null))
+);
+create unique index checkout_request_live_key_idx on polar.checkout_request (key) where state not in ('failed', 'expired');
+create index checkout_request_checkout_id_idx on polar.checkout_request (checkout_id);
+create index checkout_request_external_customer_id_idx on polar.checkout_request using hash (external_customer_id);
+create index checkout_request_unfinished_idx on polar.checkout_request (updated_at) where state in ('queued', 'creating', 'open', 'confirmed');
+comment on table polar.checkout_request is 'Checkouts that the product asked for, and the URL that came of each.';
+comment on column polar.checkout_request.id is 'Id of the request; stamped into the session''s metadata as truenorth_request.';
+comment on column polar.checkout_request.key is 'The caller''s idempotency key: unique among requests that are not failed or expired.';
+comment on column polar.checkout_request.external_customer_id is 'The local user it is for.';
+comment on column polar.checkout_request.params is 'Polar''s own checkout-create document.';
+comment on column polar.checkout_request.state is 'queued, creating, open (the URL is good), confirmed (paying), succeeded (paid), expired or failed.';
+comment on column polar.checkout_request.checkout_id is 'Polar''s session.';
+comment on column polar.checkout_request.url is 'Where the buyer pays: good only while open and before expires_at.';
+comment on column polar.checkout_request.expires_at is 'When the URL dies, by Polar''s clock.';
+comment on column polar.checkout_request.error is 'Why it failed, or why the last try did, in Polar''s own words where it has some.';
+comment on column polar.checkout_request.customer_id is 'The customer with which the session was created; null where Polar was to find or make one.';
+comment on column polar.checkout_request.attempt is 'Number of the try that holds it, or held it last; fences all writes.';
+comment on column polar.checkout_request.first_tried_at is 'When the first try began; patience is counted from then.';
+comment on column polar.checkout_request.leased_until is 'Until when the present try owns it.';
+comment on column polar.checkout_request.posted_at is 'When a call to create the session began whose outcome is not known; null where there is none.';
+comment on column polar.checkout_request.job_id is 'The River job that works it.';
+comment on column polar.checkout_request.created_at is 'When it was asked for.';
+comment on column polar.checkout_request.updated_at is 'When this row last changed.';
+
+create table polar.checkout_field (
+    name  text not null,
+    extra boolean not null default false,
+    constraint checkout_field_pkey primary key (name)
+);
+insert into polar.checkout_field (name)
+select unnest(array[
+    'products', 'prices', 'external_customer_id', 'customer_id', 'customer_name', 'customer_email', 'customer_ip_address',
+    'customer_billing_name', 'customer_billing_address', 'customer_tax_id', 'customer_metadata', 'metadata', 'discount_id',
+    'allow_discount_codes', 'require_billing_address', 'amount', 'seats', 'min_seats', 'max_seats', 'units', 'min_units',
+    'max_units', 'allow_trial', 'trial_interval', 'trial_interval_count', 'is_business_customer', 'subscription_id',
+    'success_url', 'return_url', 'embed_origin', 'locale', 'currency', 'custom_field_data']);
+comment on table polar.checkout_field is 'Names that polar.create_checkout knows at the top level of params. Polar ignores what it does not know, so a typo would lose the link.';
+comment on column polar.checkout_field.name is 'Name of the field.';
+comment on column polar.checkout_field.extra is 'Let pass by CHECKOUT_EXTRA_FIELDS, not by this release.';
+
+create function polar.create_checkout(params jsonb, key text default null) returns uuid
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    request uuid;
+    job     bigint;
+    field   text;
+begin
+    if jsonb_typeof(params) is distinct from 'object' then
+        raise exception using errcode = '22023', message = 'create_checkout: params is not a JSON object',
+            hint = 'Give Polar''s checkout-create document, such as {"products": ["<product id>"]}.';
+    end if;
+    if key is not null and char_length(key) not between 1 and 255 then
+        raise exception using errcode = '22023', message = format('create_checkout: key has %s characters', char_length(key)),
+            hint = 'Give a key of 1 to 255 characters, or null.';
+    end if;
+    select min(name) into field
+      from jsonb_object_keys(params) as name
+     where not exists (select from polar.checkout_field f where f.name = name.name);
+    if field is not null then
+        raise exception using errcode = '22023', message = format('create_checkout: params has a field that Polar does not know: %s', left(field, 100)),
+            hint = 'Polar would silently ignore it. Correct its name, or name it in CHECKOUT_EXTRA_FIELDS of the worker if it is newer than truenorth.';
+    end if;
+    if jsonb_typeof(params -> 'products') is distinct from 'array' or jsonb_array_length(params -> 'products') = 0 then
+        raise exception using errcode = '22023', message = 'create_checkout: products is missing or no array of at least one product id',
+            hint = 'Give products, an array of Polar''s product ids; the first one is preselected.';
+    end if;
+    if jsonb_typeof(params -> 'prices') not in ('object', 'null') then
+        raise exception using errcode = '22023', message = 'create_checkout: prices is no object',
+            hint = 'Give prices as an object of product id to an array of prices.';
+    end if;
+    if jsonb_typeof(params -> 'prices') = 'object' then
+        select min(name) into field
+          from jsonb_object_keys(params -> 'prices') as name
+         where not exists (select from jsonb_array_elements_text(params -> 'products') p where lower(p) = lower(name.name));
+        if field is not null then
+            raise exception using errcode = '22023', message = format('create_checkout: prices names a product that is not in products: %s', left(field, 100)),
+                hint = 'Every key of prices must be one of products.';
+        end if;
+    end if;
+
+    for try in 1..10 loop
+        request := gen_random_uuid();
+        insert into polar.checkout_request (id, key, params) values (request, create_checkout.key, create_checkout.params)
+            on conflict do nothing;
+        if found then
+            insert into polar.river_job (kind, args, queue, max_attempts)
+                values ('create_checkout', jsonb_build_object('request_id', request, 'key', coalesce(create_checkout.key, '')), 'checkouts', 1000)
+                returning id into job;
+            update polar.checkout_request r set job_id = job where r.id = request;
+            -- A buyer waits, so the worker is woken; equal notifications of one transaction are sent once.
+            perform pg_notify('polar.river_insert', '{"queue":"checkouts"}');
+            return request;
+        end if;
+        select r.id into request from polar.checkout_request r
+         where r.key = create_checkout.key and r.state not in ('failed', 'expired');
+        if found then
+            return request;
+        end if;
+        -- The request that bore the key ended in between: the next try writes a new one.
+    end loop;
+    raise exception using errcode = '40001', message = 'create_checkout: the request with this key is being changed by another transaction',
+        hint = 'Run the transaction again.';
+end
+$$;
+comment on function polar.create_checkout(jsonb, text) is 'Asks for a checkout in the caller''s transaction: writes the request and its job, and returns the request''s id. The same key gives the same live request. Raises 22023 where params cannot be right.';
+
+-- ---------------------------------------------------------------------------------------------
+-- Reconciliation.
+
+create table polar.reconcile_run (
+    id          bigint generated always as identity,
+    object_type text not null,
+    state       text not null default 'running',
+    dry_run     boolean not null default false,
+    started_at  timestamptz not null default now(),
+    finished_at timestamptz,
+    seen        bigint not null default 0,
+    drifted     bigint not null default 0,
+    repaired    bigint not null default 0,
+    error       text,
+    constraint reconcile_run_pkey primary key (id),
+    constraint reconcile_run_state_check check (state in ('running', 'finished', 'failed')),
+    constraint reconcile_run_finished_check check ((state = 'running') = (finished_at is null))
+);
+comment on table polar.reconcile_run is 'Comparisons of Polar''s lists with the mirror.';
+comment on column polar.reconcile_run.id is 'Number of the run.';
+comment on column polar.reconcile_run.object_type is 'What was compared, such as customer.';
+comment on column polar.reconcile_run.state is 'running, finished or failed.';
+comment on column polar.reconcile_run.dry_run is 'Whether it only looked.';
+comment on column polar.reconcile_run.started_at is 'When it began.';
+comment on column polar.reconcile_run.finished_at is 'When it ended.';
+comment on column polar.reconcile_run.seen is 'Objects compared.';
+comment on column polar.reconcile_run.drifted is 'Differences found.';
+comment on column polar.reconcile_run.repaired is 'Differences repaired.';
+comment on column polar.reconcile_run.error is 'Why it failed.';
+
+create table polar.drift (
+    id          bigint generated always as identity,
+    run_id      bigint,
+    object_type text not null,
+    object_id   text not null,
+    field       text not null,
+    local       text,
+    remote      text,
+    cause       text not null,
+    detected_at timestamptz not null default now(),
+    resolved_at timestamptz,
+    resolution  text,
+    constraint drift_pkey primary key (id),
+    constraint drift_resolution_check check ((resolved_at is null) = (resolution is null))
+);
+create unique index drift_open_idx on polar.drift (object_type, object_id, field, cause) where resolved_at is null;
+create index drift_object_idx on polar.drift (object_id);
+comment on table polar.drift is 'Every difference between Polar and the mirror that was found, with its cause.';
+comment on column polar.drift.id is 'Number of the difference.';
+comment on column polar.drift.run_id is 'The reconcile_run that found it; null where the worker met it in passing.';
+comment on column polar.drift.object_type is 'Type of the object, such as checkout.';
+comment on column polar.drift.object_id is 'Polar''s id of the object.';
+comment on column polar.drift.field is 'The column that differed.';
+comment on column polar.drift.local is 'Its value here.';
+comment on column polar.drift.remote is 'Its value at Polar.';
+comment on column polar.drift.cause is 'Why, as far as can be told: such as missed_update or duplicate_session.';
+comment on column polar.drift.detected_at is 'When it was found.';
+comment on column polar.drift.resolved_at is 'When it was resolved; null while open.';
+comment on column polar.drift.resolution is 'How it was resolved.';
+
+-- ---------------------------------------------------------------------------------------------
+-- The processes that share this database.
+
+create table polar.mirrored_organization (
+    only_row        boolean not null default true,
+    organization_id uuid not null,
+    pinned_at       timestamptz not null default now(),
+    constraint mirrored_organization_pkey primary key (only_row),
+    constraint mirrored_organization_only_row_check check (only_row)
+);
+comment on table polar.mirrored_organization is 'The one organization of Polar that this database mirrors: sandbox and production never mix.';
+comment on column polar.mirrored_organization.organization_id is 'Polar''s id of the organization; set by the first document that names one.';
+comment on column polar.mirrored_organization.pinned_at is 'When it was set.';
+
+create table polar.worker_process (
+    id         text not null,
+    started_at timestamptz not null default now(),
+    seen_at    timestamptz not null default now(),
+    constraint worker_process_pkey primary key (id)
+) with (fillfactor = 50);
+comment on table polar.worker_process is 'Workers that are alive: what a dead one held is given to another.';
+comment on column polar.worker_process.id is 'The worker''s id, as in river_job.attempted_by.';
+comment on column polar.worker_process.started_at is 'When it started.';
+comment on column polar.worker_process.seen_at is 'Its last sign of life.';
+
+create table polar.api_budget (
+    only_row      boolean not null default true,
+    tokens        double precision not null,
+    refilled_at   timestamptz not null default now(),
+    blocked_until timestamptz,
+    constraint api_budget_pkey primary key (only_row),
+    constraint api_budget_only_row_check check (only_row)
+) with (fillfactor = 50);
+insert into polar.api_budget (tokens, refilled_at) values (0, 'epoch');
+comment on table polar.api_budget is 'Requests to Polar''s API that all processes together may make now.';
+comment on column polar.api_budget.tokens is 'Requests left.';
+comment on column polar.api_budget.refilled_at is 'When tokens was last brought up to date.';
+comment on column polar.api_budget.blocked_until is 'Polar told us to wait until then.';
+-- +goose StatementEnd
+
+-- +goose Down
+-- +goose StatementBegin
+drop function polar.create_checkout(jsonb, text);
+drop function polar.mirror_objects(text, uuid[], jsonb[], boolean[], timestamptz[], text, text[], boolean);
+drop function polar.is_newer(text, boolean, timestamptz, timestamptz, integer, text, boolean, timestamptz, timestamptz, integer);
+drop view polar.unlinked_customer, polar.event, polar.local_user;
+drop table polar.api_budget, polar.worker_process, polar.mirrored_organization, polar.drift, polar.reconcile_run,
+    polar.checkout_field, polar.checkout_request, polar.link_conflict, polar.customer_link_history, polar.customer_link,
+    polar.organization, polar.customer_seat, polar.member, polar.benefit_grant, polar.benefit, polar.discount, polar.product,
+    polar.refund, polar.subscription, polar."order", polar.checkout, polar.customer_state, polar.customer,
+    polar.event_sweep, polar.event_outcome, polar.event_log, polar.local_user_row;
+drop sequence polar.event_batch;
+drop function polar.tie_rank(text, jsonb);
+drop function polar.json_time(jsonb, text);
+drop function polar.json_int(jsonb, text);
+drop function polar.json_bool(jsonb, text);
+drop function polar.json_uuid(jsonb, text);
+drop function polar.json_text(jsonb, text);
+comment on schema polar is null;
+-- +goose StatementEnd

@@ -1,0 +1,9 @@
+// Package migrations holds the numbered steps that lead a database to schema.sql.
+package migrations
+
+import "embed"
+
+// FS holds the steps, in goose's form: NNNNN_name.sql with an up and a down part.
+//
+//go:embed *.sql
+var FS embed.FS

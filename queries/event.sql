@@ -1,0 +1,128 @@
+-- name: EventInsertMany :one
+-- Stores deliveries and, in the same statement, the job that applies them. An event seen before is left
+-- alone, but one whose last try failed is tried again. Zero times, empty ids and empty bytes stand for null.
+with batch as materialized (
+    select nextval('polar.event_batch') as number
+), given as (
+    select unnest(@webhook_ids::text[]) as webhook_id,
+           unnest(@types::text[]) as type,
+           unnest(@object_ids::text[]) as object_id,
+           unnest(@occurred_ats::timestamptz[]) as occurred_at,
+           unnest(@bodies::text[]) as body,
+           unnest(@body_bytes::bytea[]) as body_bytes
+), stored as (
+    insert into polar.event_log (webhook_id, type, object_id, occurred_at, batch, body, body_bytes)
+    select g.webhook_id, g.type, nullif(g.object_id, ''), nullif(g.occurred_at, '0001-01-01 00:00:00+00'), b.number, g.body, nullif(g.body_bytes, '')
+      from given g, batch b
+    on conflict (webhook_id) do nothing
+    returning seq
+), again as (
+    select distinct l.seq
+      from given g
+      join polar.event_log l on l.webhook_id = g.webhook_id
+      join polar.event_outcome o on o.seq = l.seq and o.state = 'failed'
+), job as (
+    insert into polar.river_job (kind, args, queue, max_attempts)
+    select 'apply_events', jsonb_build_object('batch', b.number), 'events', 1000
+      from batch b
+     where exists (select from stored)
+    union all
+    select 'apply_events', jsonb_build_object('events', jsonb_agg(a.seq)), 'events', 1000
+      from again a
+    having count(*) > 0
+    returning id
+), woken as materialized (
+    select pg_notify('polar.river_insert', '{"queue":"events"}')::text as done
+     where @notify::boolean and exists (select from job)
+)
+select (select count(*) from stored)::bigint as stored,
+       (select count(*) from again)::bigint as again,
+       (select count(*) from woken)::bigint as woken;
+
+-- name: EventListByBatch :many
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+  from polar.event_log l
+  left join polar.event_outcome o on o.seq = l.seq
+ where l.batch = @batch and o.state is distinct from 'applied'
+ order by l.seq;
+
+-- name: EventListBySeq :many
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+  from polar.event_log l
+  left join polar.event_outcome o on o.seq = l.seq
+ where l.seq = any (@seqs::bigint[]) and o.state is distinct from 'applied'
+ order by l.seq;
+
+-- name: EventSweep :one
+-- Proves that every event older than a minute has an outcome or a live job, a window at a time, and gives a
+-- new job to those that have neither.
+with watermark as (
+    select swept_seq from polar.event_sweep for update
+), considered as (
+    select l.seq, l.received_at < now() - @grace::interval as due
+      from polar.event_log l
+     where l.seq > (select w.swept_seq from watermark w)
+     order by l.seq
+     limit @window_size::integer
+), pending as (
+    select c.seq, l.batch
+      from considered c
+      join polar.event_log l on l.seq = c.seq
+     where c.due
+       and not exists (select from polar.event_outcome o where o.seq = c.seq)
+), forgotten as (
+    select p.seq
+      from pending p
+     where not exists (
+               select from polar.river_job j
+                where j.kind = 'apply_events'
+                  and j.state in ('available', 'pending', 'retryable', 'running', 'scheduled')
+                  and (j.args @> jsonb_build_object('batch', p.batch)
+                       or j.args @> jsonb_build_object('events', jsonb_build_array(p.seq))))
+     order by p.seq
+     limit 500
+), job as (
+    insert into polar.river_job (kind, args, queue, max_attempts)
+    select 'apply_events', jsonb_build_object('events', jsonb_agg(f.seq)), 'events', 1000
+      from forgotten f
+    having count(*) > 0
+    returning id
+), moved as (
+    update polar.event_sweep s
+       set swept_seq = greatest(s.swept_seq, coalesce(
+               (select min(p.seq) - 1 from pending p),
+               (select min(c.seq) - 1 from considered c where not c.due),
+               (select max(c.seq) from considered c),
+               s.swept_seq))
+    returning s.swept_seq
+)
+select (select count(*) from forgotten)::bigint as requeued,
+       (select count(*) from considered where due)::bigint as considered,
+       (select count(*) from pending)::bigint as pending,
+       (select m.swept_seq from moved m)::bigint as swept_seq;
+
+-- name: EventCountByState :many
+-- Only what is not applied is counted: the applied ones may be millions.
+select 'failed'::text as state, count(*)::bigint as events from polar.event_outcome o where o.state = 'failed'
+union all
+select 'received'::text, count(*)::bigint
+  from polar.event_log l
+ where l.seq > (select s.swept_seq from polar.event_sweep s)
+   and not exists (select from polar.event_outcome o where o.seq = l.seq);
+
+-- name: EventLastReceivedAt :one
+select l.received_at from polar.event_log l order by l.seq desc limit 1;
+
+-- name: EventOutcomeUpsertMany :exec
+-- An empty error means applied.
+insert into polar.event_outcome as o (seq, state, applied_at, error)
+select g.seq,
+       case when g.error = '' then 'applied' else 'failed' end,
+       case when g.error = '' then now() end,
+       nullif(g.error, '')
+  from (select unnest(@seqs::bigint[]) as seq, unnest(@errors::text[]) as error) g
+ order by g.seq
+on conflict (seq) do update
+   set state = excluded.state, applied_at = excluded.applied_at, error = excluded.error,
+       tries = o.tries + 1, tried_at = now()
+ where o.state <> 'applied';

@@ -1,0 +1,58 @@
+-- name: APIBudgetBlock :exec
+update polar.api_budget b
+   set blocked_until = now() + make_interval(secs => @seconds::float8)
+ where b.blocked_until is null or b.blocked_until < now() + make_interval(secs => @seconds::float8);
+
+-- name: APIBudgetTake :one
+-- Takes some of the requests that all processes share, if that leaves the reserve that this caller must not touch.
+update polar.api_budget b
+   set tokens = least(@capacity::float8, b.tokens + extract(epoch from now() - b.refilled_at)::float8 * @per_second::float8) - @amount::float8,
+       refilled_at = now()
+ where coalesce(b.blocked_until < now(), true)
+   and least(@capacity::float8, b.tokens + extract(epoch from now() - b.refilled_at)::float8 * @per_second::float8) - @amount::float8 >= @reserve::float8
+returning b.tokens;
+
+-- name: APIBudgetGet :one
+select b.tokens,
+       extract(epoch from now() - b.refilled_at)::float8 as age_seconds,
+       coalesce(extract(epoch from b.blocked_until - now()), 0)::float8 as blocked_seconds
+  from polar.api_budget b;
+
+-- name: RiverJobReturnDead :execrows
+-- What a dead process held goes to another at once. River's own rescuer would take a minute and more.
+update polar.river_job j
+   set state = 'available', scheduled_at = now()
+ where j.state = 'running'
+   and j.attempted_at < now() - @dead_after::interval
+   and not exists (
+           select from polar.worker_process p
+            where p.id = j.attempted_by[array_upper(j.attempted_by, 1)] and p.seen_at > now() - @dead_after::interval);
+
+-- name: UpkeepLock :one
+-- One process keeps house at a time; the lock goes with the transaction.
+select pg_try_advisory_xact_lock(hashtextextended('polar:upkeep', 0)) as locked;
+
+-- name: WorkerProcessBeat :exec
+insert into polar.worker_process as p (id) values (@id) on conflict (id) do update set seen_at = now();
+
+-- name: WorkerProcessForget :exec
+delete from polar.worker_process p where p.id = @id or p.seen_at < now() - interval '1 hour';
+
+-- name: QueueDepth :many
+select j.queue, j.state::text as state, count(*)::bigint as jobs, coalesce(extract(epoch from now() - min(j.scheduled_at)), 0)::float8 as oldest_seconds
+  from polar.river_job j
+ where j.state in ('available', 'retryable', 'running', 'scheduled', 'discarded')
+ group by j.queue, j.state
+ order by j.queue, j.state;
+
+-- name: StatusCounts :one
+select (select count(*) from polar.customer c where c.deleted_at is null)::bigint as customers,
+       (select count(*) from polar.customer_link)::bigint as linked,
+       (select count(*) from polar.unlinked_customer)::bigint as unlinked,
+       (select count(*) from polar.link_conflict f where f.resolved_at is null)::bigint as open_conflicts,
+       (select count(*) from polar.drift d where d.resolved_at is null)::bigint as open_drift,
+       (select count(*) from polar.checkout_request r where r.state in ('queued', 'creating'))::bigint as requests_waiting,
+       (select count(*) from polar.checkout_request r where r.state = 'open')::bigint as requests_open,
+       (select count(*) from polar.checkout_request r where r.state = 'succeeded')::bigint as requests_succeeded,
+       (select count(*) from polar.checkout_request r where r.state = 'failed')::bigint as requests_failed,
+       (select count(*) from polar.worker_process p where p.seen_at > now() - interval '15 seconds')::bigint as workers_alive;
