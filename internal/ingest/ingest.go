@@ -1,0 +1,226 @@
+// Package ingest receives Polar's webhooks: it verifies a delivery, stores its event with the job that applies it in
+// one transaction, and only then answers.
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/truenorth-dev/truenorth/internal/polar"
+	"github.com/truenorth-dev/truenorth/internal/store"
+)
+
+// Route is where Polar's endpoint points.
+const Route = "/webhooks/polar"
+
+// Limits of one delivery. Polar waits 10 seconds for an answer, and a buyer waits with it.
+const (
+	maxBody        = 1 << 20
+	maxHeader      = 32 << 10
+	firstRead      = 16 << 10 // most events are smaller
+	headerTimeout  = 10 * time.Second
+	readTimeout    = 20 * time.Second
+	writeTimeout   = 30 * time.Second
+	idleTimeout    = 2 * time.Minute
+	storeTimeout   = 7 * time.Second
+	readyTimeout   = 2 * time.Second
+	retryAfter     = 5 * time.Second
+	maxInFlight    = 512
+	wakeAtMostEach = 50 * time.Millisecond
+)
+
+// EventStore is where events go.
+type EventStore interface {
+	// InsertEvents stores deliveries with their job, in one transaction.
+	InsertEvents(ctx context.Context, deliveries []store.Delivery, wake bool) (store.Stored, error)
+	// Ping tells whether that would work now.
+	Ping(ctx context.Context) error
+}
+
+// Receiver serves the routes of ingest.
+type Receiver struct {
+	store    EventStore
+	verifier *polar.Verifier
+	logger   *slog.Logger
+	inFlight chan struct{}
+	lastWake atomic.Int64 // Unix nanoseconds
+}
+
+// New makes a Receiver.
+func New(events EventStore, verifier *polar.Verifier, logger *slog.Logger) *Receiver {
+	return &Receiver{store: events, verifier: verifier, logger: logger, inFlight: make(chan struct{}, maxInFlight)}
+}
+
+// Handler serves POST /webhooks/polar, GET /livez and GET /readyz.
+func (rc *Receiver) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc(Route, rc.receiveDelivery)
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, `{"status":"ok"}`) })
+	mux.HandleFunc("GET /readyz", rc.ready)
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusNotFound, `{"error":"no such route"}`)
+	})
+	return mux
+}
+
+// Server is an HTTP server for h with limits that no client can stall.
+func Server(h http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+}
+
+func (rc *Receiver) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	if err := rc.store.Ping(ctx); err != nil {
+		rc.logger.WarnContext(ctx, "not ready", slog.String("error", err.Error()))
+		reply(w, http.StatusServiceUnavailable, `{"status":"unavailable"}`)
+		return
+	}
+	reply(w, http.StatusOK, `{"status":"ok"}`)
+}
+
+// verdict is how one delivery ended: what is answered, and what is logged beside it.
+type verdict struct {
+	status int
+	body   string
+	reason string // for the log; empty where all went well
+	cause  error  // our own fault, for the log only
+}
+
+func (rc *Receiver) receiveDelivery(w http.ResponseWriter, r *http.Request) {
+	started := time.Now()
+	var d store.Delivery
+	v := rc.receive(w, r, &d)
+	switch v.status {
+	case http.StatusMethodNotAllowed:
+		w.Header().Set("Allow", http.MethodPost)
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
+	case http.StatusRequestEntityTooLarge, http.StatusRequestTimeout:
+		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
+	}
+	reply(w, v.status, v.body)
+
+	level := slog.LevelInfo
+	attrs := []slog.Attr{
+		slog.String("method", r.Method), slog.Int("status", v.status), slog.Duration("took", time.Since(started)),
+		slog.Int("bytes", len(d.Body)), slog.String("remote", r.RemoteAddr),
+	}
+	if d.WebhookID != "" {
+		attrs = append(attrs, slog.String("webhook_id", d.WebhookID))
+	}
+	if d.Type != "" {
+		attrs = append(attrs, slog.String("type", d.Type), slog.String("object_id", d.ObjectID))
+	}
+	if v.reason != "" {
+		attrs = append(attrs, slog.String("reason", v.reason))
+	}
+	if v.cause != nil {
+		level = slog.LevelError
+		attrs = append(attrs, slog.String("error", v.cause.Error()))
+	}
+	rc.logger.LogAttrs(r.Context(), level, "delivery", attrs...)
+}
+
+// receive takes one delivery. d is filled as far as it got; its id, type and object only once the signature is verified.
+func (rc *Receiver) receive(w http.ResponseWriter, r *http.Request, d *store.Delivery) verdict {
+	if r.Method != http.MethodPost {
+		return verdict{status: http.StatusMethodNotAllowed, body: `{"error":"use POST"}`, reason: "method"}
+	}
+	tooLarge := verdict{status: http.StatusRequestEntityTooLarge, body: `{"error":"body over 1 MiB"}`, reason: "too_large"}
+	if r.ContentLength > maxBody {
+		return tooLarge
+	}
+	body, err := readBody(w, r)
+	if err != nil {
+		var over *http.MaxBytesError
+		var netErr net.Error
+		switch {
+		case errors.As(err, &over):
+			return tooLarge
+		case errors.As(err, &netErr) && netErr.Timeout():
+			return verdict{status: http.StatusRequestTimeout, body: `{"error":"body took too long"}`, reason: "body_timeout"}
+		}
+		return verdict{status: http.StatusBadRequest, body: `{"error":"body could not be read"}`, reason: "body_cut_off"}
+	}
+	d.Body = body
+	if err := rc.verifier.Verify(body, r.Header); err != nil {
+		v := verdict{status: http.StatusUnauthorized, body: `{"error":"no valid signature"}`, reason: "signature"}
+		var signature *polar.SignatureError
+		if errors.As(err, &signature) {
+			v.reason = "signature_" + signature.Reason
+		}
+		return v
+	}
+	d.WebhookID = r.Header.Get("Webhook-Id")
+	envelope, err := polar.ScanEnvelope(body)
+	if err != nil {
+		return verdict{status: http.StatusBadRequest, body: fmt.Sprintf(`{"error":%s}`, strconv.QuoteToASCII(err.Error())), reason: "envelope"}
+	}
+	d.Type, d.ObjectID, d.OccurredAt = envelope.Type, envelope.ObjectID, envelope.Timestamp
+
+	// Only what is verified takes a place: nobody without the secret can keep Polar out.
+	select {
+	case rc.inFlight <- struct{}{}:
+		defer func() { <-rc.inFlight }()
+	default:
+		return verdict{status: http.StatusServiceUnavailable, body: `{"error":"too many deliveries at once, try again"}`, reason: "overload"}
+	}
+
+	// Polar hangs up after 10 seconds. What is committed after that is a duplicate later, never a loss.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storeTimeout)
+	defer cancel()
+	stored, err := rc.store.InsertEvents(ctx, []store.Delivery{*d}, rc.mayWake())
+	if err != nil {
+		return verdict{status: http.StatusServiceUnavailable, body: `{"error":"cannot store the event now, try again"}`, reason: "store", cause: err}
+	}
+	v := verdict{status: http.StatusAccepted, body: `{"status":"stored"}`}
+	if stored.New == 0 {
+		v.reason = "duplicate"
+		if stored.Again > 0 {
+			v.reason = "duplicate_of_failed"
+		}
+	}
+	return v
+}
+
+// readBody reads up to the limit. Memory grows with what arrives, not with the length that a client claims.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	var body bytes.Buffer
+	if r.ContentLength > 0 {
+		body.Grow(int(min(r.ContentLength, firstRead)) + bytes.MinRead)
+	}
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
+	return body.Bytes(), err
+}
+
+// mayWake limits notifications, each of which takes a lock on the whole Postgres server: what comes in between is
+// found by the workers' next poll.
+func (rc *Receiver) mayWake() bool {
+	now, last := time.Now().UnixNano(), rc.lastWake.Load()
+	return now-last >= int64(wakeAtMostEach) && rc.lastWake.CompareAndSwap(last, now)
+}
+
+func reply(w http.ResponseWriter, status int, body string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, body+"\n")
+}
