@@ -1,0 +1,464 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/riverqueue/river"
+
+	"github.com/truenorth-dev/truenorth/internal/polar"
+	"github.com/truenorth-dev/truenorth/internal/store"
+)
+
+// mirrored lists the types of objects that have a table of the mirror, in the order in which transactions write them.
+var mirrored = []string{
+	"organization", "product", "discount", "benefit", "customer", "member", "checkout", "subscription", "order",
+	"refund", "benefit_grant", "customer_seat",
+}
+
+const (
+	typeCustomer     = "customer"
+	typeCheckout     = "checkout"
+	typeOrganization = "organization"
+	eventState       = "customer.state_changed"
+)
+
+type applyEventsWorker struct {
+	river.WorkerDefaults[ApplyEventsArgs]
+	runner *Runner
+}
+
+// Work applies the events of one batch.
+func (w *applyEventsWorker) Work(ctx context.Context, job *river.Job[ApplyEventsArgs]) error {
+	started := time.Now()
+	r := w.runner
+	var events []store.Event
+	var err error
+	if len(job.Args.Events) > 0 {
+		events, err = r.store.ListEvents(ctx, job.Args.Events)
+	} else {
+		events, err = r.store.ListEventsByBatch(ctx, job.Args.Batch)
+	}
+	if err != nil {
+		return err
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	failed, err := r.applyEvents(ctx, events)
+	if err != nil {
+		return err
+	}
+	r.logger.InfoContext(ctx, "events applied", slog.Int64("job", job.ID), slog.Int("events", len(events)), slog.Int("failed", failed),
+		slog.Duration("took", time.Since(started)), slog.Duration("waited", started.Sub(job.CreatedAt)))
+	return nil
+}
+
+// applyEvents brings events into the mirror in one transaction. Where Postgres refuses content, it halves the batch
+// until the event at fault stands alone: the rest applies, and that one fails with its reason. It returns how many failed.
+func (r *Runner) applyEvents(ctx context.Context, events []store.Event) (failed int, err error) {
+	c := decodeEvents(events)
+	err = r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyChange(ctx, tx, c) })
+	if err == nil {
+		return c.failures(), nil
+	}
+	if !errors.Is(err, store.ErrRefused) {
+		return 0, err
+	}
+	if len(events) == 1 {
+		r.logger.WarnContext(ctx, "event refused", slog.String("webhook_id", events[0].WebhookID), slog.String("type", events[0].Type), slog.String("error", err.Error()))
+		outcome := []store.Outcome{{Seq: events[0].Seq, Error: err.Error()}}
+		return 1, r.store.InTx(ctx, func(tx *store.Tx) error { return tx.SetOutcomes(ctx, outcome) })
+	}
+	half := len(events) / 2
+	first, err := r.applyEvents(ctx, events[:half])
+	if err != nil {
+		return first, err
+	}
+	second, err := r.applyEvents(ctx, events[half:])
+	return first + second, err
+}
+
+// version is one version of an object, out of one event.
+type version struct {
+	store.Object
+	seq          int64
+	changedAt    time.Time
+	organization uuid.UUID
+	checkout     polar.Checkout // of type checkout only
+}
+
+// newerThan orders versions as polar.is_newer does.
+func (v *version) newerThan(o *version) bool {
+	if v.Deleted != o.Deleted {
+		return v.Deleted
+	}
+	if c := v.VersionAt.Compare(o.VersionAt); c != 0 {
+		return c > 0
+	}
+	if c := v.changedAt.Compare(o.changedAt); c != 0 {
+		return c > 0
+	}
+	return tieRank(v.checkout.Status) > tieRank(o.checkout.Status)
+}
+
+// tieRank is polar.tie_rank.
+func tieRank(status polar.CheckoutStatus) int {
+	return 1 + slices.Index([]polar.CheckoutStatus{
+		polar.CheckoutStatusOpen, polar.CheckoutStatusConfirmed, polar.CheckoutStatusExpired,
+		polar.CheckoutStatusFailed, polar.CheckoutStatusSucceeded,
+	}, status)
+}
+
+// change is what a batch of events asks of the mirror.
+type change struct {
+	objects  map[string][]*version // by type
+	states   []*version            // customer.state_changed
+	outcomes []store.Outcome
+}
+
+func (c *change) failures() int {
+	n := 0
+	for _, o := range c.outcomes {
+		if o.Error != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// decodeEvents sorts events by what they speak of. What can never succeed gets its outcome here.
+func decodeEvents(events []store.Event) *change {
+	c := &change{objects: map[string][]*version{}}
+	for _, e := range events {
+		outcome := store.Outcome{Seq: e.Seq}
+		if err := c.add(e); err != nil {
+			outcome.Error = err.Error()
+		}
+		c.outcomes = append(c.outcomes, outcome)
+	}
+	return c
+}
+
+func (c *change) add(e store.Event) error {
+	objectType, action, _ := strings.Cut(e.Type, ".")
+	if !slices.Contains(mirrored, objectType) {
+		return nil // stored and acknowledged: there is no table for it
+	}
+	_, data, err := polar.ScanEvent([]byte(e.Body))
+	if err != nil {
+		return fmt.Errorf("reading the event: %w", err)
+	}
+	v := &version{seq: e.Seq}
+	var meta polar.Meta
+	if objectType == typeCheckout {
+		v.checkout, err = polar.DecodeCheckout(data)
+		meta = v.checkout.Meta
+	} else {
+		meta, err = polar.DecodeMeta(data)
+	}
+	if err != nil {
+		return fmt.Errorf("data of %s cannot be mirrored: %w", e.Type, err)
+	}
+	v.Object = store.Object{
+		ID: meta.ID, Doc: polar.StorableJSON(data), VersionAt: e.OccurredAt, WebhookID: e.WebhookID,
+		Deleted: action == "deleted" || !meta.DeletedAt.IsZero(),
+	}
+	v.changedAt = meta.ChangedAt()
+	v.organization = organizationOf(meta.OrganizationID)
+	if objectType == typeOrganization {
+		v.organization = organizationOf(meta.ID.String())
+	}
+	if e.Type == eventState {
+		v.Deleted = false // the overlay carries deleted_at; only the customer itself bears a tombstone
+		c.states = append(c.states, v)
+		return nil
+	}
+	c.objects[objectType] = append(c.objects[objectType], v)
+	return nil
+}
+
+// refuse takes out what is of another organization than the mirror's and gives it its outcome.
+func (c *change) refuse(ctx context.Context, tx *store.Tx, g *guard) error {
+	sift := func(versions []*version) ([]*version, error) {
+		kept := versions[:0]
+		for _, v := range versions {
+			var other *OtherOrganizationError
+			switch err := g.admit(ctx, tx, v.organization, "this event"); {
+			case errors.As(err, &other):
+				i := slices.IndexFunc(c.outcomes, func(o store.Outcome) bool { return o.Seq == v.seq })
+				c.outcomes[i].Error = other.Error()
+			case err != nil:
+				return nil, err
+			default:
+				kept = append(kept, v)
+			}
+		}
+		return kept, nil
+	}
+	var err error
+	for _, objectType := range mirrored {
+		if c.objects[objectType], err = sift(c.objects[objectType]); err != nil {
+			return err
+		}
+	}
+	c.states, err = sift(c.states)
+	return err
+}
+
+// newest splits versions into the newest of each object, and those that tie with it but say something else.
+func newest(versions []*version) (best []*version, tied []*version) {
+	at := map[uuid.UUID]int{}
+	for _, v := range versions {
+		i, ok := at[v.ID]
+		switch {
+		case !ok:
+			at[v.ID] = len(best)
+			best = append(best, v)
+		case v.newerThan(best[i]):
+			best[i] = v
+		}
+	}
+	seen := map[uuid.UUID]bool{}
+	for _, v := range versions {
+		b := best[at[v.ID]]
+		if v != b && !seen[v.ID] && !b.newerThan(v) && !bytes.Equal(v.Doc, b.Doc) {
+			seen[v.ID] = true
+			tied = append(tied, v)
+		}
+	}
+	return best, tied
+}
+
+func objectsOf(versions []*version) []store.Object {
+	objects := make([]store.Object, len(versions))
+	for i, v := range versions {
+		objects[i] = v.Object
+	}
+	return objects
+}
+
+func idsOf(versions []*version) []uuid.UUID {
+	ids := make([]uuid.UUID, len(versions))
+	for i, v := range versions {
+		ids[i] = v.ID
+	}
+	return ids
+}
+
+// applyChange writes a change: the mirror, the requests that follow it, the links that follow from both, the outcomes.
+func (r *Runner) applyChange(ctx context.Context, tx *store.Tx, c *change) error {
+	if err := c.refuse(ctx, tx, r.guard); err != nil {
+		return err
+	}
+	var toLink []uuid.UUID
+	for _, objectType := range mirrored {
+		versions := c.objects[objectType]
+		if objectType == typeCustomer {
+			ids, err := r.applyCustomers(ctx, tx, versions, c.states)
+			if err != nil {
+				return err
+			}
+			toLink = append(toLink, ids...)
+			continue
+		}
+		if len(versions) == 0 {
+			continue
+		}
+		if err := r.mirror(ctx, tx, objectType, versions); err != nil {
+			return err
+		}
+		if objectType == typeCheckout {
+			ids, err := r.followCheckouts(ctx, tx, versions)
+			if err != nil {
+				return err
+			}
+			toLink = append(toLink, ids...)
+		}
+	}
+	if err := r.linkCustomers(ctx, tx, toLink); err != nil {
+		return err
+	}
+	return tx.SetOutcomes(ctx, c.outcomes)
+}
+
+// mirror writes the newest versions, and has Polar asked about those that nothing here can tell apart.
+func (r *Runner) mirror(ctx context.Context, tx *store.Tx, objectType string, versions []*version) error {
+	best, rest := newest(versions)
+	for len(best) > 0 {
+		result, err := tx.MirrorObjects(ctx, objectType, store.FromEvent, objectsOf(best), false)
+		if err != nil {
+			return err
+		}
+		if err := r.refresh(ctx, tx, objectType, result.Tied); err != nil {
+			return err
+		}
+		best, rest = rest, nil
+	}
+	return nil
+}
+
+func (r *Runner) applyCustomers(ctx context.Context, tx *store.Tx, versions, states []*version) ([]uuid.UUID, error) {
+	ids := append(idsOf(versions), idsOf(states)...)
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	if len(versions) > 0 {
+		if err := r.mirror(ctx, tx, typeCustomer, versions); err != nil {
+			return nil, err
+		}
+	}
+	if len(states) > 0 {
+		best, _ := newest(states)
+		if err := tx.UpsertCustomerStates(ctx, objectsOf(best)); err != nil {
+			return nil, err
+		}
+	}
+	return ids, tx.OverlayCustomerStates(ctx, ids)
+}
+
+// followCheckouts brings requests to what their checkouts say. It returns the customers whose links may follow.
+func (r *Runner) followCheckouts(ctx context.Context, tx *store.Tx, versions []*version) ([]uuid.UUID, error) {
+	if err := tx.FollowCheckouts(ctx, idsOf(versions)); err != nil {
+		return nil, err
+	}
+	var customers []uuid.UUID
+	for _, v := range versions {
+		if v.checkout.Status == polar.CheckoutStatusSucceeded && v.checkout.CustomerID != uuid.Nil && v.checkout.RequestID != uuid.Nil {
+			customers = append(customers, v.checkout.CustomerID)
+		}
+	}
+	if len(customers) == 0 {
+		return nil, nil
+	}
+	missing, err := tx.ListMissingCustomers(ctx, customers)
+	if err != nil {
+		return nil, err
+	}
+	// Its event is most likely on the way; if it is lost, the link must not wait for a sweep.
+	return customers, r.refresh(ctx, tx, typeCustomer, missing)
+}
+
+// refreshDelay lets the events that are on the way arrive first.
+const refreshDelay = 3 * time.Second
+
+// refresh has objects read from Polar, outside the transaction. Only what Polar has a read for is asked about.
+func (r *Runner) refresh(ctx context.Context, tx *store.Tx, objectType string, ids []uuid.UUID) error {
+	if len(ids) == 0 || (objectType != typeCustomer && objectType != typeCheckout) {
+		return nil
+	}
+	seen := map[uuid.UUID]bool{}
+	var params []river.InsertManyParams
+	for _, id := range ids {
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		params = append(params, river.InsertManyParams{
+			Args:       RefreshObjectArgs{ObjectType: objectType, ObjectID: id},
+			InsertOpts: &river.InsertOpts{ScheduledAt: time.Now().Add(refreshDelay)},
+		})
+	}
+	if _, err := r.client.InsertManyTx(ctx, tx.Pgx(), params); err != nil {
+		return fmt.Errorf("enqueueing %d reads from Polar: %w", len(params), err)
+	}
+	return nil
+}
+
+type refreshObjectWorker struct {
+	river.WorkerDefaults[RefreshObjectArgs]
+	runner *Runner
+}
+
+// Work reads one object from Polar into the mirror.
+func (w *refreshObjectWorker) Work(ctx context.Context, job *river.Job[RefreshObjectArgs]) error {
+	r := w.runner
+	ctx = withPriority(ctx, priorityLink)
+	if err := r.guard.check(ctx); err != nil {
+		return r.later(err)
+	}
+	var v version
+	var err error
+	switch id := job.Args.ObjectID; job.Args.ObjectType {
+	case typeCustomer:
+		var c polar.Customer
+		c, err = r.api.GetCustomer(ctx, id)
+		v = customerVersion(c)
+	case typeCheckout:
+		var k polar.Checkout
+		k, err = r.api.GetCheckout(ctx, id)
+		v = checkoutVersion(k)
+	default:
+		return river.JobCancel(fmt.Errorf("objects of type %q cannot be read one by one", job.Args.ObjectType))
+	}
+	if polar.IsNotFound(err) {
+		// Not there is a finding, not an error; what it means is for the sweep to decide.
+		r.logger.InfoContext(ctx, "object not found at Polar", slog.String("type", job.Args.ObjectType), slog.String("id", job.Args.ObjectID.String()))
+		return nil
+	}
+	if err != nil {
+		return r.later(err)
+	}
+	return r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyRead(ctx, tx, job.Args.ObjectType, &v) })
+}
+
+// later turns an error that only means waiting into a snooze, which uses up no attempt.
+func (r *Runner) later(err error) error {
+	var used *budgetError
+	if errors.As(err, &used) {
+		return river.JobSnooze(used.wait)
+	}
+	var api *polar.APIError
+	if errors.As(err, &api) && polar.IsRateLimited(err) {
+		return river.JobSnooze(max(api.RetryAfter, time.Second))
+	}
+	return err
+}
+
+func customerVersion(c polar.Customer) version {
+	return readVersion(c.Meta, c.Raw, c.ReadAt)
+}
+
+func checkoutVersion(k polar.Checkout) version {
+	v := readVersion(k.Meta, k.Raw, k.ReadAt)
+	v.checkout = k
+	return v
+}
+
+func readVersion(meta polar.Meta, raw json.RawMessage, readAt time.Time) version {
+	return version{
+		Object:       store.Object{ID: meta.ID, Doc: polar.StorableJSON(raw), VersionAt: readAt, Deleted: !meta.DeletedAt.IsZero()},
+		changedAt:    meta.ChangedAt(),
+		organization: organizationOf(meta.OrganizationID),
+	}
+}
+
+// applyRead writes one object as Polar's API showed it by its id, with all that follows.
+func (r *Runner) applyRead(ctx context.Context, tx *store.Tx, objectType string, v *version) error {
+	if err := r.guard.admit(ctx, tx, v.organization, "POLAR_ACCESS_TOKEN"); err != nil {
+		return err
+	}
+	if _, err := tx.MirrorObjects(ctx, objectType, store.FromRead, []store.Object{v.Object}, true); err != nil {
+		return err
+	}
+	var toLink []uuid.UUID
+	var err error
+	if objectType == typeCheckout {
+		toLink, err = r.followCheckouts(ctx, tx, []*version{v})
+	} else {
+		toLink = []uuid.UUID{v.ID}
+		err = tx.OverlayCustomerStates(ctx, toLink)
+	}
+	if err != nil {
+		return err
+	}
+	return r.linkCustomers(ctx, tx, toLink)
+}

@@ -1,0 +1,244 @@
+// Package jobs holds truenorth's work: the River jobs, their outcome rule, and the upkeep that proves that nothing
+// acknowledged is forgotten.
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivertype"
+
+	"github.com/truenorth-dev/truenorth"
+	"github.com/truenorth-dev/truenorth/internal/polar"
+	"github.com/truenorth-dev/truenorth/internal/store"
+)
+
+// ApplyEventsArgs are the arguments of the job that brings stored events into the mirror.
+type ApplyEventsArgs struct {
+	Batch  int64   `json:"batch,omitempty"`  // the events that bear this number
+	Events []int64 `json:"events,omitempty"` // or these, by event_log.seq
+}
+
+// Kind is the job's kind as River stores it.
+func (ApplyEventsArgs) Kind() string { return "apply_events" }
+
+// InsertOpts sends the job to the queue of events.
+func (ApplyEventsArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: store.QueueEvents, MaxAttempts: 1000}
+}
+
+// createCheckoutArgs reads truenorth.CreateCheckoutArgs as leniently as hand-written SQL may have written them.
+type createCheckoutArgs struct {
+	RequestID json.RawMessage `json:"request_id"`
+	Key       json.RawMessage `json:"key"`
+	Params    json.RawMessage `json:"params"`
+}
+
+func (createCheckoutArgs) Kind() string { return truenorth.KindCreateCheckout }
+
+// RefreshObjectArgs are the arguments of the job that reads one object from Polar.
+type RefreshObjectArgs struct {
+	ObjectType string    `json:"object_type"` // customer or checkout
+	ObjectID   uuid.UUID `json:"object_id"`
+}
+
+// Kind is the job's kind as River stores it.
+func (RefreshObjectArgs) Kind() string { return "refresh_object" }
+
+// InsertOpts keeps one such job per object.
+func (RefreshObjectArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Priority: 2, MaxAttempts: 25, UniqueOpts: uniqueWhileAlive}
+}
+
+// WriteExternalIDArgs are the arguments of the job that writes a linked user's id to a Polar customer without one.
+type WriteExternalIDArgs struct {
+	CustomerID uuid.UUID `json:"customer_id"`
+}
+
+// Kind is the job's kind as River stores it.
+func (WriteExternalIDArgs) Kind() string { return "write_external_id" }
+
+// InsertOpts keeps one such job per customer.
+func (WriteExternalIDArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Priority: 2, MaxAttempts: 25, UniqueOpts: uniqueWhileAlive}
+}
+
+// uniqueWhileAlive lets the same work be asked for again once it is over.
+var uniqueWhileAlive = river.UniqueOpts{
+	ByArgs: true,
+	ByState: []rivertype.JobState{
+		rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRetryable,
+		rivertype.JobStateRunning, rivertype.JobStateScheduled,
+	},
+}
+
+// Config says how to work.
+type Config struct {
+	API         polar.Config  // Gate and OnResponse are set by New
+	RateLimit   int           // requests to Polar a minute for all processes together; 0: no limit
+	ExtraFields []string      // top-level checkout fields that pass though this release does not know them
+	Logger      *slog.Logger  // required
+	Patience    time.Duration // how long a checkout request is tried; 0: 30 minutes
+	SoftStop    time.Duration // how long a stop lets running jobs end by themselves; 0: 10 seconds
+}
+
+// Timing that holds the promise that what a killed process held is taken up again within a minute.
+const (
+	beatEvery      = 3 * time.Second
+	deadAfter      = 15 * time.Second
+	upkeepEvery    = 5 * time.Second
+	forgottenAfter = 45 * time.Second
+	sweepWindow    = 10_000
+	jobTimeout     = time.Minute
+)
+
+// Runner works truenorth's jobs in this process.
+type Runner struct {
+	id     string
+	store  *store.Store
+	api    *polar.API
+	client *river.Client[pgx.Tx]
+	config Config
+	logger *slog.Logger
+	budget *budget
+	guard  *guard
+}
+
+// New makes a Runner. It reaches neither Postgres nor Polar yet.
+func New(s *store.Store, config Config) (*Runner, error) {
+	if config.Patience == 0 {
+		config.Patience = 30 * time.Minute
+	}
+	if config.SoftStop == 0 {
+		config.SoftStop = 10 * time.Second
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		hostname = "unknown"
+	}
+	r := &Runner{
+		id:     fmt.Sprintf("%.60s-%d-%s", hostname, os.Getpid(), uuid.NewString()[:8]),
+		store:  s,
+		config: config,
+		logger: config.Logger,
+	}
+	r.budget = newBudget(s, config.RateLimit, config.Logger)
+	config.API.Gate = r.budget.gate
+	config.API.OnResponse = r.budget.observe
+	if r.api, err = polar.New(config.API); err != nil {
+		return nil, fmt.Errorf("configuring Polar's API: %w", err)
+	}
+	r.guard = &guard{api: r.api, store: s}
+
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &applyEventsWorker{runner: r})
+	river.AddWorker(workers, &createCheckoutWorker{runner: r})
+	river.AddWorker(workers, &refreshObjectWorker{runner: r})
+	river.AddWorker(workers, &writeExternalIDWorker{runner: r})
+	r.client, err = river.NewClient(riverpgxv5.New(s.Pool()), &river.Config{
+		ID:           r.id,
+		Schema:       store.Schema,
+		Logger:       config.Logger,
+		Workers:      workers,
+		ErrorHandler: &errorHandler{logger: config.Logger},
+		RetryPolicy:  retryPolicy{},
+		JobTimeout:   jobTimeout,
+		// Only the net: upkeep returns what a dead process held long before.
+		RescueStuckJobsAfter: 5 * time.Minute,
+		SoftStopTimeout:      config.SoftStop,
+		// MaxWorkers / FetchCooldown is a ceiling of jobs a second. A poll finds what was notified too early.
+		Queues: map[string]river.QueueConfig{
+			store.QueueEvents:    {MaxWorkers: 16, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 200 * time.Millisecond},
+			store.QueueCheckouts: {MaxWorkers: 32, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
+			river.QueueDefault:   {MaxWorkers: 8, FetchCooldown: 20 * time.Millisecond, FetchPollInterval: 500 * time.Millisecond},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("configuring River: %w", err)
+	}
+	return r, nil
+}
+
+// ID is the worker's id, as in river_job.attempted_by.
+func (r *Runner) ID() string { return r.id }
+
+// CheckOrganization asks Polar whose token this is. Errors: *OtherOrganizationError where it is not the organization
+// that the database mirrors; others where Polar or Postgres could not be asked.
+func (r *Runner) CheckOrganization(ctx context.Context) error {
+	return r.guard.check(withPriority(ctx, priorityLink))
+}
+
+// Run works until ctx ends; then it finishes the jobs that run, or returns them. ready is called once it works.
+func (r *Runner) Run(ctx context.Context, ready func()) error {
+	if err := r.store.AllowCheckoutFields(ctx, r.config.ExtraFields); err != nil {
+		return err
+	}
+	if err := r.store.Beat(ctx, r.id); err != nil {
+		return err
+	}
+	if err := r.client.Start(ctx); err != nil {
+		return fmt.Errorf("starting River: %w", err)
+	}
+	upkeepDone := make(chan struct{})
+	upkeepCtx, stopUpkeep := context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		defer close(upkeepDone)
+		r.keepHouse(upkeepCtx)
+	}()
+	r.logger.InfoContext(ctx, "worker started", slog.String("worker", r.id))
+	ready()
+
+	<-r.client.Stopped() // ctx ended; the jobs that ran are done or given back
+	stopUpkeep()
+	<-upkeepDone
+	leaveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if err := r.store.Leave(leaveCtx, r.id); err != nil {
+		r.logger.WarnContext(leaveCtx, "leaving failed; other workers will find out by themselves", slog.String("error", err.Error()))
+	}
+	r.logger.InfoContext(leaveCtx, "worker stopped", slog.String("worker", r.id))
+	return nil
+}
+
+// backoff grows from a second to half a minute, with jitter.
+func backoff(tries int) time.Duration {
+	const first, longest = time.Second, 30 * time.Second
+	d := longest
+	if tries < 6 {
+		d = min(first<<max(tries-1, 0), longest)
+	}
+	return time.Duration(float64(d) * (0.75 + 0.5*rand.Float64())) //nolint:gosec // jitter needs no secrecy
+}
+
+type retryPolicy struct{}
+
+// NextRetry never lets a buyer or an event wait for the minutes and hours of River's default.
+func (retryPolicy) NextRetry(job *rivertype.JobRow) time.Time {
+	return time.Now().Add(backoff(len(job.Errors) + 1))
+}
+
+type errorHandler struct{ logger *slog.Logger }
+
+func (h *errorHandler) HandleError(ctx context.Context, job *rivertype.JobRow, err error) *river.ErrorHandlerResult {
+	level := slog.LevelError
+	if errors.Is(err, store.ErrUnavailable) {
+		level = slog.LevelWarn
+	}
+	h.logger.Log(ctx, level, "job failed", slog.String("kind", job.Kind), slog.Int64("job", job.ID), slog.Int("attempt", job.Attempt), slog.String("error", err.Error()))
+	return nil
+}
+
+func (h *errorHandler) HandlePanic(ctx context.Context, job *rivertype.JobRow, panicVal any, trace string) *river.ErrorHandlerResult {
+	h.logger.ErrorContext(ctx, "job panicked", slog.String("kind", job.Kind), slog.Int64("job", job.ID), slog.Any("panic", panicVal), slog.String("trace", trace))
+	return nil
+}

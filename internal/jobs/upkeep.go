@@ -1,0 +1,126 @@
+package jobs
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/truenorth-dev/truenorth/internal/store"
+)
+
+// keepHouse shows that this worker is alive and, in one worker at a time, proves that nothing is forgotten. It runs
+// beside River, not in it: it must not depend on what it checks, nor wait for a new leader to be elected.
+func (r *Runner) keepHouse(ctx context.Context) {
+	beat, upkeep := time.NewTicker(beatEvery), time.NewTicker(upkeepEvery)
+	defer beat.Stop()
+	defer upkeep.Stop()
+	beating := make(chan struct{})
+	go func() { // a slow upkeep must not make this worker look dead
+		defer close(beating)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-beat.C:
+				r.attempt(ctx, "showing a sign of life", func(ctx context.Context) error { return r.store.Beat(ctx, r.id) })
+			}
+		}
+	}()
+	for {
+		r.attempt(ctx, "upkeep", r.Upkeep)
+		select {
+		case <-ctx.Done():
+			<-beating
+			return
+		case <-upkeep.C:
+		}
+	}
+}
+
+func (r *Runner) attempt(ctx context.Context, what string, do func(context.Context) error) {
+	doCtx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := do(doCtx); err != nil && ctx.Err() == nil {
+		r.logger.WarnContext(ctx, what+" failed", slog.String("error", err.Error()))
+	}
+}
+
+// Upkeep makes one round, unless another worker is at it: jobs of dead workers go to the living; events and checkout
+// requests without an outcome or a live job get a new one; customers whose user has appeared are linked, links to
+// users who are gone end; sessions that should be over are read.
+func (r *Runner) Upkeep(ctx context.Context) error {
+	return r.store.InTx(ctx, func(tx *store.Tx) error {
+		locked, err := tx.LockUpkeep(ctx)
+		if err != nil || !locked {
+			return err
+		}
+		// The rounds below are transactions of their own; this one only holds the place.
+		if err := r.returnWork(ctx); err != nil {
+			return err
+		}
+		if err := r.relink(ctx); err != nil {
+			return err
+		}
+		return r.readDue(ctx)
+	})
+}
+
+func (r *Runner) returnWork(ctx context.Context) error {
+	return r.store.InTx(ctx, func(tx *store.Tx) error {
+		returned, err := tx.ReturnDeadJobs(ctx, deadAfter)
+		if err != nil {
+			return err
+		}
+		var requeued int
+		for {
+			swept, err := tx.SweepEvents(ctx, forgottenAfter, sweepWindow)
+			if err != nil {
+				return err
+			}
+			requeued += swept.Requeued
+			if swept.Considered < sweepWindow || swept.Pending > 0 {
+				break
+			}
+		}
+		requests, err := tx.SweepCheckoutRequests(ctx, forgottenAfter)
+		if err != nil {
+			return err
+		}
+		if returned > 0 || requeued > 0 || requests > 0 {
+			r.logger.WarnContext(ctx, "work without a worker was given to others", slog.Int64("jobs", returned),
+				slog.Int("events", requeued), slog.Int64("checkout_requests", requests))
+		}
+		return nil
+	})
+}
+
+// relinkChunk bounds one round of links.
+const relinkChunk = 1000
+
+func (r *Runner) relink(ctx context.Context) error {
+	waiting, err := r.store.ListWaitingCustomers(ctx, relinkChunk)
+	if err != nil {
+		return err
+	}
+	orphaned, err := r.store.ListOrphanedLinks(ctx, relinkChunk)
+	if err != nil {
+		return err
+	}
+	ids := append(waiting, orphaned...)
+	if len(ids) == 0 {
+		return nil
+	}
+	return r.store.InTx(ctx, func(tx *store.Tx) error { return r.linkCustomers(ctx, tx, ids) })
+}
+
+// dueGrace is how long after a session's end by the local clock its event may take; Polar's own list is up to 15
+// minutes late, yet a read tells by Polar's clock.
+const dueGrace = 30 * time.Second
+
+func (r *Runner) readDue(ctx context.Context) error {
+	due, err := r.store.ListDueCheckouts(ctx, dueGrace, 50)
+	if err != nil || len(due) == 0 {
+		return err
+	}
+	return r.store.InTx(ctx, func(tx *store.Tx) error { return r.refresh(ctx, tx, typeCheckout, due) })
+}
