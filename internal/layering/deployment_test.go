@@ -1,0 +1,216 @@
+package layering
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pb33f/go-yaml"
+)
+
+// variable is one of the programs' environment variables.
+type variable struct {
+	services []string // of docker-compose.yml
+	byHand   bool     // has no default that serves, so .env must name it
+	value    string   // the default as .env.example shows it
+}
+
+// environment is the programs' contract.
+var environment = map[string]variable{
+	"DATABASE_URL":          {services: []string{"ingest", "migrate", "worker"}},
+	"POLAR_WEBHOOK_SECRETS": {services: []string{"ingest"}, byHand: true},
+	"INGEST_ADDR":           {services: []string{"ingest"}},
+	"POLAR_ACCESS_TOKEN":    {services: []string{"worker"}, byHand: true},
+	"POLAR_API_URL":         {services: []string{"worker"}, value: "https://api.polar.sh/v1"},
+	"POLAR_VERSION":         {services: []string{"worker"}, value: "2026-10"},
+	"POLAR_RATE_LIMIT":      {services: []string{"worker"}, value: "500"},
+	"CHECKOUT_EXTRA_FIELDS": {services: []string{"worker"}},
+	"CONSOLE_PASSWORD":      {services: []string{"worker"}, byHand: true},
+	"WORKER_ADDR":           {services: []string{"worker"}},
+}
+
+// setByCompose are the variables whose value is fixed in docker-compose.yml.
+var setByCompose = []string{"DATABASE_URL", "INGEST_ADDR", "WORKER_ADDR"}
+
+type composeFile struct {
+	Services map[string]composeService
+	Volumes  map[string]any
+}
+
+type composeService struct {
+	Image       string
+	Build       string
+	Command     []string
+	Environment map[string]*string
+	Ports       []string
+	Volumes     []string
+	Restart     string
+	ReadOnly    bool     `yaml:"read_only"`
+	SecurityOpt []string `yaml:"security_opt"`
+	CapDrop     []string `yaml:"cap_drop"`
+	DependsOn   map[string]struct {
+		Condition string
+	} `yaml:"depends_on"`
+	Healthcheck *struct {
+		Test []string
+	}
+}
+
+func readCompose(t *testing.T) composeFile {
+	t.Helper()
+
+	var file composeFile
+	if err := yaml.Unmarshal([]byte(readFile(t, "docker-compose.yml")), &file); err != nil {
+		t.Fatal(err)
+	}
+
+	return file
+}
+
+func TestComposeRunsEachProgramInItsOrder(t *testing.T) {
+	t.Parallel()
+
+	services := readCompose(t).Services
+	if got, want := slices.Sorted(maps.Keys(services)), []string{"ingest", "migrate", "postgres", "worker"}; !slices.Equal(got, want) {
+		t.Fatalf("services %v, want %v", got, want)
+	}
+
+	for name, want := range map[string]struct{ command, after, condition string }{
+		"migrate": {"/usr/local/bin/truenorth migrate", "postgres", "service_healthy"},
+		"ingest":  {"/usr/local/bin/ingest", "migrate", "service_completed_successfully"},
+		"worker":  {"/usr/local/bin/worker", "migrate", "service_completed_successfully"},
+	} {
+		service := services[name]
+		if got := strings.Join(service.Command, " "); got != want.command {
+			t.Errorf("%s runs %q, want %q", name, got, want.command)
+		}
+
+		if got := service.DependsOn[want.after].Condition; got != want.condition {
+			t.Errorf("%s waits for %s to be %q, want %q", name, want.after, got, want.condition)
+		}
+
+		if service.Build != "." {
+			t.Errorf("%s is built from %q, want this repository", name, service.Build)
+		}
+	}
+
+	postgres := services["postgres"]
+	if postgres.Healthcheck == nil || !slices.Contains(postgres.Healthcheck.Test, "pg_isready") {
+		t.Error("postgres has no check of its health, which migrate waits for")
+	}
+
+	volume, _, _ := strings.Cut(strings.Join(postgres.Volumes, ""), ":")
+	if _, declared := readCompose(t).Volumes[volume]; !declared {
+		t.Errorf("postgres keeps its data in %q, which is no volume", volume)
+	}
+}
+
+func TestComposeServicesAreConfined(t *testing.T) {
+	t.Parallel()
+
+	for name, service := range readCompose(t).Services {
+		if !service.ReadOnly {
+			t.Errorf("%s may write its own files", name)
+		}
+
+		if !slices.Contains(service.SecurityOpt, "no-new-privileges:true") {
+			t.Errorf("%s may gain privileges", name)
+		}
+
+		if name != "postgres" && !slices.Contains(service.CapDrop, "ALL") {
+			t.Errorf("%s keeps capabilities", name)
+		}
+
+		for _, port := range service.Ports {
+			if !strings.HasPrefix(port, "127.0.0.1:") {
+				t.Errorf("%s publishes %s to other hosts", name, port)
+			}
+		}
+	}
+}
+
+func TestComposeGivesEachServiceItsVariables(t *testing.T) {
+	t.Parallel()
+
+	services := readCompose(t).Services
+
+	for _, service := range []string{"ingest", "migrate", "worker"} {
+		var want []string
+
+		for name, v := range environment {
+			if slices.Contains(v.services, service) {
+				want = append(want, name)
+			}
+		}
+
+		slices.Sort(want)
+
+		if got := slices.Sorted(maps.Keys(services[service].Environment)); !slices.Equal(got, want) {
+			t.Errorf("%s gets %v, want %v", service, got, want)
+		}
+
+		for name, value := range services[service].Environment {
+			fixed := slices.Contains(setByCompose, name)
+
+			switch {
+			case fixed && value == nil:
+				t.Errorf("%s: %s has no value", service, name)
+			case !fixed && environment[name].byHand && (value == nil || !strings.HasPrefix(*value, "${"+name+":?")):
+				t.Errorf("%s: %s is not demanded from .env", service, name)
+			case !fixed && !environment[name].byHand && value != nil:
+				t.Errorf("%s: %s has a value here, so .env cannot leave it out", service, name)
+			}
+		}
+	}
+}
+
+func TestEnvExampleNamesEveryVariableWithItsDefault(t *testing.T) {
+	t.Parallel()
+
+	shown := map[string]string{}
+	for _, match := range regexp.MustCompile(`(?m)^#?([A-Z_]+)=(.*)$`).FindAllStringSubmatch(readFile(t, ".env.example"), -1) {
+		shown[match[1]] = match[2]
+	}
+
+	want := map[string]string{"POSTGRES_PASSWORD": ""}
+
+	for name, v := range environment {
+		if !slices.Contains(setByCompose, name) {
+			want[name] = v.value
+		}
+	}
+
+	if !maps.Equal(shown, want) {
+		t.Errorf(".env.example shows %v, want %v", shown, want)
+	}
+}
+
+func TestImageHoldsTheProgramsThatComposeRuns(t *testing.T) {
+	t.Parallel()
+
+	dockerfile := readFile(t, "Dockerfile")
+
+	for _, part := range []string{
+		"./cmd/ingest ./cmd/worker ./cmd/truenorth", "CGO_ENABLED=0", "FROM scratch", "USER 65532:65532",
+		"/out/ /usr/local/bin/", "/etc/ssl/certs/ca-certificates.crt",
+	} {
+		if !strings.Contains(dockerfile, part) {
+			t.Errorf("Dockerfile has no %q", part)
+		}
+	}
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+
+	text, err := os.ReadFile(filepath.Join("..", "..", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return string(text)
+}
