@@ -831,21 +831,23 @@ comment on function polar.tie_rank(text, jsonb) is 'Rank among versions of one o
 
 -- Whether version n of an object takes the place of version o. Against an event, an event is newer by its
 -- timestamp and then by modified_at; wherever a read takes part, modified_at decides and then Polar's clock.
+-- A whole tie goes by rank and then by the events' ids: that says nothing of which is newer, but gives the same
+-- row in whatever order events arrive.
 create function polar.is_newer(
-    n_from text, n_tombstone boolean, n_at timestamptz, n_modified_at timestamptz, n_rank integer,
-    o_from text, o_tombstone boolean, o_at timestamptz, o_modified_at timestamptz, o_rank integer
+    n_from text, n_tombstone boolean, n_at timestamptz, n_modified_at timestamptz, n_rank integer, n_webhook_id text,
+    o_from text, o_tombstone boolean, o_at timestamptz, o_modified_at timestamptz, o_rank integer, o_webhook_id text
 ) returns boolean
     language sql immutable parallel safe
     return case
         when n_tombstone <> o_tombstone then n_tombstone
         when n_from = 'event' and o_from = 'event' then
-            (coalesce(n_at, '-infinity'), coalesce(n_modified_at, '-infinity'), n_rank)
-            > (coalesce(o_at, '-infinity'), coalesce(o_modified_at, '-infinity'), o_rank)
+            (coalesce(n_at, '-infinity'), coalesce(n_modified_at, '-infinity'), n_rank, coalesce(n_webhook_id, '') collate "C")
+            > (coalesce(o_at, '-infinity'), coalesce(o_modified_at, '-infinity'), o_rank, coalesce(o_webhook_id, '') collate "C")
         else
-            (coalesce(n_modified_at, '-infinity'), coalesce(n_at, '-infinity'), n_rank)
-            > (coalesce(o_modified_at, '-infinity'), coalesce(o_at, '-infinity'), o_rank)
+            (coalesce(n_modified_at, '-infinity'), coalesce(n_at, '-infinity'), n_rank, coalesce(n_webhook_id, '') collate "C")
+            > (coalesce(o_modified_at, '-infinity'), coalesce(o_at, '-infinity'), o_rank, coalesce(o_webhook_id, '') collate "C")
     end;
-comment on function polar.is_newer(text, boolean, timestamptz, timestamptz, integer, text, boolean, timestamptz, timestamptz, integer)
+comment on function polar.is_newer(text, boolean, timestamptz, timestamptz, integer, text, text, boolean, timestamptz, timestamptz, integer, text)
     is 'Whether version n of an object takes the place of version o.';
 
 -- Writes the newest versions of objects of one type, set-wise and in the order of their ids, so that two
@@ -863,8 +865,14 @@ create function polar.mirror_objects(
 declare
     -- Go's zero time stands for a time that is not known.
     no_time constant timestamptz := '0001-01-01 00:00:00+00';
-    exposed text[];
+    -- Of a customer, the full document, without the state laid over it.
+    full_doc constant text := case when object_type = 'customer' then 'coalesce(o.base, o.doc)' else 'o.doc' end;
+    met_ids  uuid[];
+    met_docs jsonb[];
+    exposed  text[];
 begin
+    -- met is what was stored before with the same times: this statement's snapshot shows it even where it is
+    -- written over.
     execute format($sql$
         with given as (
             select u.id, u.doc, u.tombstone, nullif(u.version_at, $9) as version_at, nullif(u.webhook_id, '') as webhook_id,
@@ -882,37 +890,54 @@ begin
                    version_from = excluded.version_from, version_webhook_id = excluded.version_webhook_id,
                    synced_at = now() %2$s
              where polar.is_newer(
-                       excluded.version_from, excluded.tombstone, excluded.version_at, excluded.version_modified_at, polar.tie_rank($7, excluded.doc),
-                       o.version_from, o.tombstone and not ($8 and excluded.version_at > o.version_at),
-                       o.version_at, o.version_modified_at, polar.tie_rank($7, o.doc))
+                       excluded.version_from, excluded.tombstone, excluded.version_at, excluded.version_modified_at,
+                       polar.tie_rank($7, excluded.doc), excluded.version_webhook_id,
+                       o.version_from, o.tombstone and not coalesce($8 and excluded.version_at > o.version_at, false),
+                       o.version_at, o.version_modified_at, polar.tie_rank($7, o.doc), o.version_webhook_id)
                 or ($8 and o.tombstone and not excluded.tombstone and excluded.version_at > o.version_at)
             returning o.id
+        ), met as (
+            select o.id, %3$s as doc
+              from given g
+              join polar.%1$I o on o.id = g.id
+             where o.tombstone = g.tombstone
+               and o.version_from = $6
+               and o.version_at is not distinct from g.version_at
+               and o.version_modified_at is not distinct from g.version_modified_at
         )
-        select coalesce(array_agg(id), '{}') from mirrored
-    $sql$, object_type, case when object_type = 'customer' then ', base = null' else '' end)
-    into written
+        select (select coalesce(array_agg(id), '{}') from mirrored),
+               (select coalesce(array_agg(id order by id), '{}') from met),
+               (select coalesce(array_agg(doc order by id), '{}') from met)
+    $sql$, object_type, case when object_type = 'customer' then ', base = null' else '' end, full_doc)
+    into written, met_ids, met_docs
     using ids, docs, tombstones, version_ats, webhook_ids, version_from, object_type, lift, no_time;
 
     tied := '{}';
-    if cardinality(written) = cardinality(ids) then
+    if cardinality(written) = cardinality(ids) and cardinality(met_ids) = 0 then
         return;
     end if;
     select coalesce(array_agg(a.attname::text), '{}') into exposed
       from pg_attribute a
      where a.attrelid = format('polar.%I', object_type)::regclass and a.attgenerated = 's';
+    -- What another transaction wrote meanwhile was not met, but it is stored now.
     execute format($sql$
-        select coalesce(array_agg(o.id), '{}')
-          from unnest($1, $2, $3, $4) as u (id, doc, tombstone, version_at)
-          join polar.%1$I o on o.id = u.id
-         where not o.id = any ($5)
-           and o.tombstone = u.tombstone
-           and o.version_from = $6
-           and o.version_at is not distinct from nullif(u.version_at, $8)
-           and o.version_modified_at is not distinct from coalesce(polar.json_time(u.doc, 'modified_at'), polar.json_time(u.doc, 'created_at'))
-           and exists (select from unnest($7) as name where %2$s -> name is distinct from u.doc -> name)
-    $sql$, object_type, case when object_type = 'customer' then 'coalesce(o.base, o.doc)' else 'o.doc' end)
+        select coalesce(array_agg(distinct t.id), '{}')
+          from (select u.id, m.doc as old, u.doc as new
+                  from unnest($1, $2) as u (id, doc)
+                  join unnest($9, $10) as m (id, doc) on m.id = u.id
+                union all
+                select u.id, %2$s, u.doc
+                  from unnest($1, $2, $3, $4) as u (id, doc, tombstone, version_at)
+                  join polar.%1$I o on o.id = u.id
+                 where not o.id = any ($5)
+                   and o.tombstone = u.tombstone
+                   and o.version_from = $6
+                   and o.version_at is not distinct from nullif(u.version_at, $8)
+                   and o.version_modified_at is not distinct from coalesce(polar.json_time(u.doc, 'modified_at'), polar.json_time(u.doc, 'created_at'))) t
+         where exists (select from unnest($7) as name where t.old -> name is distinct from t.new -> name)
+    $sql$, object_type, full_doc)
     into tied
-    using ids, docs, tombstones, version_ats, written, version_from, exposed, no_time;
+    using ids, docs, tombstones, version_ats, written, version_from, exposed, no_time, met_ids, met_docs;
 end
 $$;
 comment on function polar.mirror_objects(text, uuid[], jsonb[], boolean[], timestamptz[], text, text[], boolean)
@@ -930,6 +955,7 @@ create table polar.customer_link (
     constraint customer_link_pkey primary key (customer_id),
     constraint customer_link_basis_check check (basis in ('external_id', 'checkout', 'manual'))
 );
+create index customer_link_linked_at_idx on polar.customer_link (linked_at);
 create index customer_link_local_user_id_idx on polar.customer_link using hash (local_user_id);
 comment on table polar.customer_link is 'Which Polar customer is which local user, now. What was before stands in customer_link_history.';
 comment on column polar.customer_link.customer_id is 'Polar''s customer.';
@@ -1037,6 +1063,7 @@ create table polar.checkout_request (
     constraint checkout_request_url_check check (state not in ('open', 'confirmed', 'succeeded') or (url is not null and checkout_id is not null))
 );
 create unique index checkout_request_live_key_idx on polar.checkout_request (key) where state not in ('failed', 'expired');
+create index checkout_request_created_at_idx on polar.checkout_request (created_at);
 create index checkout_request_checkout_id_idx on polar.checkout_request (checkout_id);
 create index checkout_request_external_customer_id_idx on polar.checkout_request using hash (external_customer_id);
 create index checkout_request_unfinished_idx on polar.checkout_request (updated_at) where state in ('queued', 'creating', 'open', 'confirmed');
