@@ -1,0 +1,38 @@
+// Command ingest receives Polar's webhooks and commits each event with its job before it answers.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/truenorth-dev/truenorth/cmd/internal/cmdconfig"
+	"github.com/truenorth-dev/truenorth/cmd/internal/program"
+)
+
+const help = `ingest receives Polar's webhooks: it verifies each delivery, commits the event with
+its job in one transaction, and then answers.
+
+Usage: ingest [--help | --version]
+
+Routes:
+  POST /webhooks/polar   where Polar's endpoint points
+  GET  /livez, /readyz   probes
+
+Environment:
+  DATABASE_URL             Postgres (required)
+  POLAR_WEBHOOK_SECRETS    secrets of Polar's endpoint, comma separated (required)
+  INGEST_ADDR              where to listen (default :8080)
+  LOG_LEVEL                debug, info, warn or error (default info)
+Each secret may come from a file instead: DATABASE_URL_FILE, and
+POLAR_WEBHOOK_SECRETS_FILE with one secret a line.
+`
+
+func main() { os.Exit(program.Main("ingest", help, os.Args[1:], run)) }
+
+func run(ctx context.Context) error {
+	config, err := cmdconfig.ReadIngest(os.Environ())
+	if err != nil {
+		return err
+	}
+	return program.Ingest(ctx, config, program.NewLogger(os.Stderr, config.Level, "ingest"), nil)
+}

@@ -1,0 +1,76 @@
+package program
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/truenorth-dev/truenorth/internal/store"
+)
+
+// metricsHandler serves what an operator watches, read from the database at each scrape.
+func metricsHandler(s *store.Store, logger *slog.Logger) http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(&statusCollector{store: s, logger: logger})
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+}
+
+var (
+	descUp        = prometheus.NewDesc("truenorth_database_up", "1 if the database answered this scrape.", nil, nil)
+	descEvents    = prometheus.NewDesc("truenorth_events", "Events that are not applied, by state.", []string{"state"}, nil)
+	descCustomers = prometheus.NewDesc("truenorth_customers", "Living customers of the mirror, by whether they are linked.", []string{"linked"}, nil)
+	descConflicts = prometheus.NewDesc("truenorth_link_conflicts_open", "Link conflicts that wait for a person.", nil, nil)
+	descDrift     = prometheus.NewDesc("truenorth_drift_open", "Open differences between Polar and the mirror.", nil, nil)
+	descRequests  = prometheus.NewDesc("truenorth_checkout_requests", "Checkout requests by state.", []string{"state"}, nil)
+	descJobs      = prometheus.NewDesc("truenorth_jobs", "River jobs by queue and state.", []string{"queue", "state"}, nil)
+	descJobAge    = prometheus.NewDesc("truenorth_job_oldest_seconds", "How long the oldest job has been due.", []string{"queue", "state"}, nil)
+	descWorkers   = prometheus.NewDesc("truenorth_workers_alive", "Workers with a recent sign of life.", nil, nil)
+)
+
+type statusCollector struct {
+	store  *store.Store
+	logger *slog.Logger
+}
+
+func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descUp, descEvents, descCustomers, descConflicts, descDrift, descRequests, descJobs, descJobAge, descWorkers} {
+		ch <- d
+	}
+}
+
+func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	status, err := c.store.ReadStatus(ctx)
+	if err != nil {
+		c.logger.WarnContext(ctx, "reading metrics failed", slog.String("error", err.Error()))
+		gauge(descUp, 0)
+		return
+	}
+	gauge(descUp, 1)
+	for state, n := range status.Events {
+		gauge(descEvents, float64(n), state)
+	}
+	gauge(descCustomers, float64(status.Linked), "true")
+	gauge(descCustomers, float64(status.Unlinked), "false")
+	gauge(descConflicts, float64(status.OpenConflicts))
+	gauge(descDrift, float64(status.OpenDrift))
+	gauge(descRequests, float64(status.RequestsWaiting), "waiting")
+	gauge(descRequests, float64(status.RequestsOpen), "open")
+	gauge(descRequests, float64(status.RequestsSucceeded), "succeeded")
+	gauge(descRequests, float64(status.RequestsFailed), "failed")
+	for _, q := range status.Queues {
+		gauge(descJobs, float64(q.Jobs), q.Queue, q.State)
+		gauge(descJobAge, q.OldestSeconds, q.Queue, q.State)
+	}
+	gauge(descWorkers, float64(status.WorkersAlive))
+}

@@ -1,0 +1,114 @@
+// Package program holds what cmd/ingest, cmd/worker and `truenorth dev` run.
+package program
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/truenorth-dev/truenorth/cmd/internal/cmdconfig"
+	"github.com/truenorth-dev/truenorth/internal/ingest"
+	"github.com/truenorth-dev/truenorth/internal/polar"
+	"github.com/truenorth-dev/truenorth/internal/store"
+)
+
+// version is set by the linker (-X); without it, the module's own build information counts.
+var version string
+
+// Version is the version of this build.
+func Version() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// Main runs a program whose flags are only --help and --version. It ends by a signal, and returns the exit code.
+func Main(name, help string, args []string, run func(ctx context.Context) error) int {
+	switch {
+	case len(args) == 0:
+	case len(args) == 1 && (args[0] == "--version" || args[0] == "-version"):
+		fmt.Println(name, Version())
+		return 0
+	case len(args) == 1 && (args[0] == "--help" || args[0] == "-help" || args[0] == "-h" || args[0] == "help"):
+		fmt.Print(help)
+		return 0
+	default:
+		fmt.Fprintf(os.Stderr, "%s: unknown argument %q; it is set up by environment variables, see %s --help\n", name, args[0], name)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	if err := run(ctx); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		return 1
+	}
+	return 0
+}
+
+// NewLogger makes the JSON log of a program.
+func NewLogger(w io.Writer, level slog.Level, name string) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})).With(slog.String("program", name))
+}
+
+// Ingest receives webhooks until ctx ends; then it finishes those in flight. ready, if not nil, gets the address.
+func Ingest(ctx context.Context, config cmdconfig.Ingest, logger *slog.Logger, ready func(net.Addr)) error {
+	verifier, err := polar.NewVerifier(config.RevealWebhookSecrets())
+	if err != nil {
+		return err
+	}
+	s, err := store.Open(config.URL.Reveal(), "truenorth ingest")
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	receiver := ingest.New(s, verifier, logger)
+	return serve(ctx, "INGEST_ADDR", config.Addr, ingest.Server(receiver.Handler(), logger), logger, ready)
+}
+
+// patience is how long a stop waits for requests in flight: over the 7 seconds that ingest gives Postgres, and within
+// the 10 after which container runtimes kill.
+const patience = 9 * time.Second
+
+// serve listens first, so that a port in use is an error at once, and ends with ctx after what is in flight. variable
+// is the one that holds addr.
+func serve(ctx context.Context, variable, addr string, server *http.Server, logger *slog.Logger, ready func(net.Addr)) error {
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("%s: %w", variable, err)
+	}
+	logger.InfoContext(ctx, "listening", slog.String("addr", listener.Addr().String()), slog.String("version", Version()))
+	if ready != nil {
+		ready(listener.Addr())
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serving on %s: %w", addr, err)
+	case <-ctx.Done():
+	}
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	if err := server.Shutdown(stopCtx); err != nil {
+		// A client that stalls is no reason to stay, nor is it a failure of ours.
+		logger.WarnContext(ctx, "stopped with requests still in flight", slog.Duration("after", patience))
+		_ = server.Close()
+		return nil
+	}
+	logger.InfoContext(ctx, "stopped")
+	return nil
+}

@@ -1,0 +1,102 @@
+package program
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/truenorth-dev/truenorth"
+	"github.com/truenorth-dev/truenorth/cmd/internal/cmdconfig"
+	"github.com/truenorth-dev/truenorth/internal/console"
+	"github.com/truenorth-dev/truenorth/internal/jobs"
+	"github.com/truenorth-dev/truenorth/internal/polar"
+	"github.com/truenorth-dev/truenorth/internal/store"
+)
+
+// Worker works the jobs and serves the console until ctx ends; then it finishes the jobs that run, or gives them
+// back. demo is nil but in `truenorth dev`. ready, if not nil, gets the console's address.
+func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, logger *slog.Logger, ready func(net.Addr)) error {
+	s, err := store.Open(config.URL.Reveal(), "truenorth worker")
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	runner, err := jobs.New(s, jobs.Config{
+		API: polar.Config{
+			BaseURL: config.APIURL, Token: config.AccessToken.Reveal(), Version: config.Version,
+			UserAgent: "truenorth/" + Version(), Logger: logger,
+		},
+		RateLimit: config.RequestsPerMinute(), ExtraFields: config.ExtraFields, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	client := truenorth.NewClient(s.Pool())
+	defer client.Close()
+
+	var working atomic.Bool
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, `{"status":"ok"}`) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		pingCtx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+		defer cancel()
+		if !working.Load() || s.Ping(pingCtx) != nil {
+			answer(w, http.StatusServiceUnavailable, `{"status":"unavailable"}`)
+			return
+		}
+		answer(w, http.StatusOK, `{"status":"ok"}`)
+	})
+	mux.Handle("GET /metrics", metricsHandler(s, logger))
+	mux.Handle("/", console.New(console.Config{
+		Store: s, Client: client, Logger: logger, Password: config.ConsolePassword.Reveal(), Demo: demo,
+	}))
+	server := &http.Server{
+		Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: time.Minute,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error { return serve(groupCtx, "WORKER_ADDR", config.Addr, server, logger, ready) })
+	group.Go(func() error {
+		err := s.WaitReady(groupCtx, func(why error) {
+			logger.WarnContext(groupCtx, "waiting for Postgres", slog.String("error", why.Error()))
+		})
+		if err != nil {
+			return nil //nolint:nilerr // ctx ended: asked to stop while waiting
+		}
+		if err := checkOrganization(groupCtx, runner, logger); err != nil {
+			return err
+		}
+		return runner.Run(groupCtx, func() { working.Store(true) })
+	})
+	return group.Wait()
+}
+
+// checkOrganization refuses to start with a token of another organization than the mirror's. A Polar that is away
+// is no reason to wait: the same is asked again before the first call.
+func checkOrganization(ctx context.Context, runner *jobs.Runner, logger *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err := runner.CheckOrganization(ctx)
+	var other *jobs.OtherOrganizationError
+	if errors.As(err, &other) {
+		return fmt.Errorf("refusing to start: %w", err)
+	}
+	if err != nil {
+		logger.WarnContext(ctx, "could not ask Polar whose token this is; it is asked again before it is used", slog.String("error", err.Error()))
+	}
+	return nil
+}
+
+func answer(w http.ResponseWriter, status int, body string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintln(w, body)
+}

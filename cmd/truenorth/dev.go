@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/truenorth-dev/truenorth/cmd/internal/cmdconfig"
+	"github.com/truenorth-dev/truenorth/cmd/internal/program"
+	"github.com/truenorth-dev/truenorth/internal/console"
+	"github.com/truenorth-dev/truenorth/internal/embeddedpg"
+	"github.com/truenorth-dev/truenorth/internal/ingest"
+	"github.com/truenorth-dev/truenorth/internal/polar"
+	"github.com/truenorth-dev/truenorth/internal/polarfake"
+	"github.com/truenorth-dev/truenorth/internal/store"
+)
+
+type devCommand struct {
+	Data     string `default:".truenorth" help:"Folder that keeps the database between runs." type:"path"`
+	FakeAddr string `default:"127.0.0.1:8082" help:"Where the fake Polar listens." placeholder:"HOST:PORT"`
+	Verbose  bool   `short:"v" help:"Log everything."`
+}
+
+// Help is shown by `truenorth dev --help`.
+func (devCommand) Help() string {
+	return `Without DATABASE_URL it starts a Postgres of its own and keeps its data in --data; without POLAR_ACCESS_TOKEN it starts
+a fake Polar. Set them to use yours; with a real Polar, POLAR_WEBHOOK_SECRETS is needed too.`
+}
+
+// Run ends on Ctrl-C, with everything that it started.
+func (c devCommand) Run(ctx context.Context, e *environment) error {
+	level := slog.LevelWarn
+	if c.Verbose {
+		level = slog.LevelDebug
+	}
+	logger := slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
+	config := e.config
+
+	if config.URL.Reveal() == "" {
+		fmt.Fprintln(e.stdout, "starting Postgres ...")
+		pg, err := embeddedpg.Start(ctx, embeddedpg.Options{DataDir: filepath.Join(c.Data, "postgres"), Durable: true, Logger: logger})
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if err := pg.Stop(); err != nil {
+				logger.Error("stopping Postgres failed", slog.String("error", err.Error()))
+			}
+		}()
+		config.URL = cmdconfig.Secret(pg.URL())
+	}
+	s, err := store.Open(config.URL.Reveal(), "truenorth dev")
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if _, err := s.Migrate(ctx, logger); err != nil {
+		return err
+	}
+
+	group, ctx := errgroup.WithContext(ctx)
+	demo := &console.Demo{}
+	ingestURL := "http://" + dialable(config.IngestAddr) + ingest.Route
+	if config.AccessToken.Reveal() == "" {
+		if err := c.startFake(ctx, group, &config, ingestURL, demo, logger); err != nil {
+			return err
+		}
+		if err := s.AddLocalUsers(ctx, demoUsers); err != nil {
+			return err
+		}
+	} else if err := listProducts(ctx, config, demo); err != nil {
+		return err
+	}
+	demo.SuccessURL = "http://" + dialable(config.WorkerAddr) + "/?paid={CHECKOUT_ID}"
+
+	ready := make(chan struct{}, 2)
+	group.Go(func() error {
+		return program.Ingest(ctx, cmdconfig.Ingest{Database: config.Database, WebhookSecrets: config.WebhookSecrets, Addr: config.IngestAddr},
+			logger.With(slog.String("program", "ingest")), func(net.Addr) { ready <- struct{}{} })
+	})
+	group.Go(func() error {
+		return program.Worker(ctx, cmdconfig.Worker{Database: config.Database, Polar: config.Polar, Addr: config.WorkerAddr, ExtraFields: config.ExtraFields},
+			demo, logger.With(slog.String("program", "worker")), func(net.Addr) { ready <- struct{}{} })
+	})
+	group.Go(func() error {
+		for range 2 {
+			select {
+			case <-ready:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		fmt.Fprintf(e.stdout, `
+  console   http://%s/
+  webhooks  %s
+  Polar     %s
+  database  %s
+
+Open the console, create a checkout, pay, and see the customer linked. Ctrl-C ends everything.
+`, dialable(config.WorkerAddr), ingestURL, config.APIURL, databaseHint(config.URL))
+		return nil
+	})
+	return group.Wait()
+}
+
+// demoUsers are there so that there is somebody to sell to.
+var demoUsers = []store.LocalUser{
+	{ID: "usr_ada", Email: "ada@example.com"},
+	{ID: "usr_grace", Email: "grace@example.com"},
+	{ID: "usr_linus", Email: "linus@example.com"},
+}
+
+// startFake starts a fake Polar that sends to our ingest, and points config at it.
+func (c devCommand) startFake(ctx context.Context, group *errgroup.Group, config *cmdconfig.Operator, ingestURL string, demo *console.Demo, logger *slog.Logger) error {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails
+	secret := "whsec_" + base64.StdEncoding.EncodeToString(key)
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", c.FakeAddr)
+	if err != nil {
+		return fmt.Errorf("listening on %s: %w (choose another with --fake-addr)", c.FakeAddr, err)
+	}
+	none := 0
+	config.WebhookSecrets = []cmdconfig.Secret{cmdconfig.Secret(secret)}
+	config.Polar = cmdconfig.Polar{
+		AccessToken: "polar_oat_fake", APIURL: "http://" + listener.Addr().String() + "/v1", Version: config.Version, RateLimit: &none,
+	}
+	demo.Products = demoProducts
+	group.Go(func() error {
+		return serveFake(ctx, listener, polarfake.Options{WebhookURL: ingestURL, WebhookSecret: secret, Logger: logger.With(slog.String("program", "fake-polar"))},
+			func(string) {}, logger)
+	})
+	return nil
+}
+
+var demoProducts = []console.DemoProduct{
+	{ID: uuid.MustParse(polarfake.OneTimeProductID), Name: "One-time purchase"},
+	{ID: uuid.MustParse(polarfake.MonthlyProductID), Name: "Monthly subscription"},
+}
+
+// listProducts offers what the real organization sells.
+func listProducts(ctx context.Context, config cmdconfig.Operator, demo *console.Demo) error {
+	if len(config.WebhookSecrets) == 0 {
+		return errors.New("POLAR_ACCESS_TOKEN is set, so POLAR_WEBHOOK_SECRETS is needed too: the secret of Polar's webhook endpoint")
+	}
+	api, err := polar.New(polar.Config{BaseURL: config.APIURL, Token: config.AccessToken.Reveal(), Version: config.Version, UserAgent: "truenorth/" + program.Version()})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	page, err := api.ListProducts(ctx, 1, 50)
+	if err != nil {
+		return fmt.Errorf("listing Polar's products: %w", err)
+	}
+	for _, p := range page.Items {
+		if !p.Archived {
+			demo.Products = append(demo.Products, console.DemoProduct{ID: p.ID, Name: p.Name})
+		}
+	}
+	return nil
+}
+
+// dialable is an address to call where one to listen on has no host.
+func dialable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err == nil && (host == "" || host == "0.0.0.0" || host == "::") {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return addr
+}
+
+// databaseHint is the URL where it is our own throw-away server's; another's holds a password.
+func databaseHint(url cmdconfig.Secret) string {
+	if strings.Contains(url.Reveal(), "@127.0.0.1:") {
+		return url.Reveal()
+	}
+	return "as DATABASE_URL says"
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/truenorth-dev/truenorth/cmd/internal/program"
+	"github.com/truenorth-dev/truenorth/internal/polarfake"
+)
+
+type fakePolarCommand struct {
+	Addr          string        `default:"127.0.0.1:8082" help:"Where to listen." placeholder:"HOST:PORT"`
+	WebhookURL    string        `help:"Where to send events." placeholder:"URL"`
+	WebhookSecret string        `help:"Secret that signs them; its form decides how the key is made." placeholder:"SECRET"`
+	PublicURL     string        `help:"Base of the checkout pages' URLs; http://ADDR by default." placeholder:"URL"`
+	RetryScale    float64       `default:"1" help:"Multiplies the pauses between the tries of a delivery (2-4 s, 4-8 s, ...)."`
+	AnswerDelay   time.Duration `help:"Delay of every answer of the API."`
+}
+
+func (c fakePolarCommand) Run(ctx context.Context, e *environment) error {
+	logger := program.NewLogger(e.stderr, e.config.Level, "fake-polar")
+	if (c.WebhookURL == "") != (c.WebhookSecret == "") {
+		return errors.New("--webhook-url and --webhook-secret go together")
+	}
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", c.Addr)
+	if err != nil {
+		return fmt.Errorf("listening on %s: %w", c.Addr, err)
+	}
+	return serveFake(ctx, listener, polarfake.Options{
+		WebhookURL: c.WebhookURL, WebhookSecret: c.WebhookSecret, PublicURL: c.PublicURL, Logger: logger,
+		RetryScale: c.RetryScale, AnswerDelay: c.AnswerDelay,
+	}, func(base string) {
+		fmt.Fprintf(e.stdout, "fake Polar: POLAR_API_URL=%s/v1 (any token)\n", base)
+	}, logger)
+}
+
+// serveFake serves a fake Polar until ctx ends.
+func serveFake(ctx context.Context, listener net.Listener, options polarfake.Options, ready func(base string), logger *slog.Logger) error {
+	base := "http://" + listener.Addr().String()
+	if options.PublicURL == "" {
+		options.PublicURL = base
+	}
+	fake := polarfake.New(options)
+	defer fake.Close()
+	server := &http.Server{Handler: fake, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug)}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	ready(base)
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serving the fake Polar: %w", err)
+	case <-ctx.Done():
+	}
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancel()
+	if err := server.Shutdown(stopCtx); err != nil {
+		_ = server.Close() // a fault may keep a request hanging: it is let go
+	}
+	return nil
+}

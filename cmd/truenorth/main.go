@@ -1,0 +1,100 @@
+// Command truenorth is the operator's tool: it migrates, tells the status, maps users, settles conflicts, asks for
+// checkouts, checks webhook secrets, and runs everything for development.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/truenorth-dev/truenorth/cmd/internal/cmdconfig"
+	"github.com/truenorth-dev/truenorth/cmd/internal/program"
+	"github.com/truenorth-dev/truenorth/internal/store"
+)
+
+type commands struct {
+	Dev       devCommand       `cmd:"" help:"Run everything on this machine: Postgres, a fake Polar, ingest, worker, and a first page."`
+	Migrate   migrateCommand   `cmd:"" help:"Bring the database to the newest schema. Safe twice, and from two hosts at once."`
+	Status    statusCommand    `cmd:"" help:"Tell at a glance whether users and payments agree."`
+	Users     usersCommand     `cmd:"" help:"Say where the product's users are."`
+	Conflicts conflictsCommand `cmd:"" help:"List and settle link conflicts."`
+	Checkout  checkoutCommand  `cmd:"" help:"Ask for checkouts."`
+	FakePolar fakePolarCommand `cmd:"" help:"Run a fake Polar: its API, a checkout page to pay on, and its webhooks."`
+	Webhook   webhookCommand   `cmd:"" help:"Sign a webhook, or send one: how to check a secret."`
+
+	Version kong.VersionFlag `help:"Print the version and exit."`
+}
+
+const description = `truenorth keeps a product's own users and its Polar customers and checkouts in agreement.
+
+It reads the same environment as ingest and worker: DATABASE_URL, POLAR_ACCESS_TOKEN, POLAR_API_URL, POLAR_VERSION,
+POLAR_WEBHOOK_SECRETS, CHECKOUT_EXTRA_FIELDS; each secret may come from a file, NAME_FILE.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.`
+
+func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)) }
+
+// environment is what every command gets.
+type environment struct {
+	config cmdconfig.Operator
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+}
+
+// exited carries an exit code out of kong, which wants to end the program by itself.
+type exited int
+
+func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			e, ok := r.(exited)
+			if !ok {
+				panic(r)
+			}
+			code = int(e)
+		}
+	}()
+	var c commands
+	parser, err := kong.New(&c, kong.Name("truenorth"), kong.Description(description), kong.UsageOnError(),
+		kong.Vars{"version": "truenorth " + program.Version()}, kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { panic(exited(code)) }))
+	if err != nil {
+		panic(fmt.Sprintf("truenorth: the commands are wrong: %v", err)) // our own mistake, seen by any run
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "truenorth: %v; see truenorth --help\n", err)
+		return 2
+	}
+	config, err := cmdconfig.ReadOperator(environ)
+	if err != nil {
+		fmt.Fprintf(stderr, "truenorth: %v\n", err)
+		return 1
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	if err := parsed.Run(&environment{config: config, stdin: stdin, stdout: stdout, stderr: stderr}); err != nil {
+		fmt.Fprintf(stderr, "truenorth: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// openStore opens the database of DATABASE_URL.
+func (e *environment) openStore() (*store.Store, error) {
+	if e.config.URL.Reveal() == "" {
+		return nil, errors.New("DATABASE_URL is not set: set it, or DATABASE_URL_FILE to a file that holds it")
+	}
+	return store.Open(e.config.URL.Reveal(), "truenorth")
+}

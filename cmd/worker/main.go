@@ -1,0 +1,46 @@
+// Command worker works truenorth's jobs and serves the console.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/truenorth-dev/truenorth/cmd/internal/cmdconfig"
+	"github.com/truenorth-dev/truenorth/cmd/internal/program"
+)
+
+const help = `worker brings Polar's events into the mirror, links customers to local users, creates
+checkout sessions and stores their URLs.
+
+Usage: worker [--help | --version]
+
+Routes:
+  GET /                  the console
+  GET /metrics           Prometheus metrics
+  GET /livez, /readyz    probes
+
+Environment:
+  DATABASE_URL             Postgres (required)
+  POLAR_ACCESS_TOKEN       organization access token (required)
+  POLAR_API_URL            default https://api.polar.sh/v1
+                           (sandbox: https://sandbox-api.polar.sh/v1)
+  POLAR_VERSION            sent as Polar-Version (default 2026-10)
+  POLAR_RATE_LIMIT         requests a minute for all processes together
+                           (default 500, in the sandbox 100; 0: no limit)
+  CHECKOUT_EXTRA_FIELDS    checkout fields newer than this release, comma separated
+  WORKER_ADDR              where to listen (default 127.0.0.1:8081)
+  CONSOLE_PASSWORD         opens the console to others than loopback
+  LOG_LEVEL                debug, info, warn or error (default info)
+Each secret may come from a file instead: DATABASE_URL_FILE, POLAR_ACCESS_TOKEN_FILE,
+CONSOLE_PASSWORD_FILE.
+`
+
+func main() { os.Exit(program.Main("worker", help, os.Args[1:], run)) }
+
+func run(ctx context.Context) error {
+	config, err := cmdconfig.ReadWorker(os.Environ())
+	if err != nil {
+		return err
+	}
+	return program.Worker(ctx, config, nil, program.NewLogger(os.Stderr, config.Level, "worker"), nil)
+}
