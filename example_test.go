@@ -1,0 +1,71 @@
+package truenorth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"github.com/truenorth-dev/truenorth"
+)
+
+// A checkout is asked for in the product's own transaction, and its URL awaited after the commit.
+func ExampleClient_CreateCheckoutTx() {
+	sell := func(ctx context.Context, pool *pgxpool.Pool, client *truenorth.Client, product uuid.UUID, userID, orderID string) (string, error) {
+		var request uuid.UUID
+		err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+			// The product's own rows go into the same transaction.
+			var err error
+			request, err = client.CreateCheckoutTx(ctx, tx, truenorth.CheckoutParams{
+				Products:           []uuid.UUID{product},
+				ExternalCustomerID: userID,
+			}, truenorth.WithKey(orderID))
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+		return client.AwaitURL(ctx, request)
+	}
+	_ = sell
+}
+
+// An app with a River client of its own inserts the job itself, with a second client that only inserts.
+func ExampleNewCreateCheckoutArgs() {
+	enqueue := func(ctx context.Context, pool *pgxpool.Pool, tx pgx.Tx, product uuid.UUID) (uuid.UUID, error) {
+		client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Schema: "polar"})
+		if err != nil {
+			return uuid.Nil, err
+		}
+		args, err := truenorth.NewCreateCheckoutArgs(truenorth.CheckoutParams{Products: []uuid.UUID{product}})
+		if err != nil {
+			return uuid.Nil, err
+		}
+		_, err = client.InsertTx(ctx, tx, args, nil)
+		return args.RequestID, err
+	}
+	_ = enqueue
+}
+
+// What cannot be right is refused before anything is written, each field by its path.
+func ExampleCheckoutParams_JSON() {
+	product := uuid.MustParse("5b1c3a52-6f0e-4c55-9f4c-0a4a3f7d1c01")
+	_, err := truenorth.CheckoutParams{
+		Products: []uuid.UUID{product},
+		Prices:   truenorth.Prices{product: {truenorth.FixedPrice{PriceAmount: 25, Currency: "usd"}}},
+		Metadata: truenorth.Values{"campaign": ""},
+	}.JSON()
+	if bad, ok := errors.AsType[*truenorth.ParamsError](err); ok {
+		for _, field := range bad.Fields {
+			fmt.Println(field.Path)
+		}
+	}
+	// Output:
+	// prices.5b1c3a52-6f0e-4c55-9f4c-0a4a3f7d1c01[0].price_amount
+	// metadata.campaign
+}
