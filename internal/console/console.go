@@ -1,22 +1,17 @@
-// Package console is the worker's web page: whether users and payments agree, at a glance.
+// Package console is the worker's web page: whether users and payments agree, at a glance. In `truenorth dev` it also
+// sells something, so that a newcomer sees the whole way from a checkout to a linked customer.
 package console
 
 import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/subtle"
 	"embed"
 	"encoding/json"
 	"errors"
 	"html/template"
-	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,10 +23,10 @@ import (
 // Config is what the console needs.
 type Config struct {
 	Store  *store.Store
-	Client *truenorth.Client
+	Client *truenorth.Client // asks for the demo's checkouts; unused without Demo
 	Logger *slog.Logger
-	// Password opens the console to others than loopback, by basic authentication under any user name. Empty: only
-	// clients on loopback, who ask for it by a loopback name.
+	// Password opens the console to everybody who has it, by HTTP basic authentication under any user name. Empty: the
+	// console answers only clients on loopback that ask for it by a loopback name.
 	Password string
 	// Demo adds a button that creates a checkout; nil but in `truenorth dev`.
 	Demo *Demo
@@ -40,14 +35,29 @@ type Config struct {
 // Demo is a shop of one button.
 type Demo struct {
 	Products   []DemoProduct
-	SuccessURL string // where the buyer comes back to; {CHECKOUT_ID} is replaced
+	SuccessURL string // where the buyer comes back to; Polar replaces {CHECKOUT_ID}
 }
 
 // DemoProduct is something to sell.
 type DemoProduct struct {
-	ID   uuid.UUID
-	Name string
+	ID    uuid.UUID
+	Name  string
+	Price string // for people; may be empty
 }
+
+const (
+	listLength   = 50
+	queryLimit   = 10 * time.Second
+	awaitURL     = 10 * time.Second
+	maxBody      = 16 << 10
+	formLifetime = 12 * time.Hour
+)
+
+// How often a page looks again while something is pending: in the demo somebody is watching.
+const (
+	demoRefresh = 2
+	slowRefresh = 10
+)
 
 //go:embed static
 var staticFiles embed.FS
@@ -55,143 +65,158 @@ var staticFiles embed.FS
 //go:embed *.html
 var templateFiles embed.FS
 
-const (
-	listLength  = 50
-	awaitURL    = 10 * time.Second
-	queryLimit  = 10 * time.Second
-	maxFormSize = 16 << 10
-)
+var pages = template.Must(template.New("").Funcs(template.FuncMap{
+	"ago":    func(t time.Time) string { return ago(time.Now(), t) },
+	"count":  count,
+	"payURL": func(r store.RecentRequest) string { return payURL(r.State, r.URL, r.ExpiresAt, time.Now()) },
+	"short":  func(id uuid.UUID) string { return id.String()[:8] },
+	"utc":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	"words":  func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04:05 UTC") },
+}).ParseFS(templateFiles, "*.html"))
 
 type console struct {
-	config Config
-	pages  *template.Template
-	// passwordHash is compared, so that the time it takes tells nothing of the length either.
+	config       Config
 	passwordHash [sha256.Size]byte
+	forms        formKey
+	awaitURL     time.Duration
 }
 
-// New makes the console's handler.
+// New makes the console's handler. It serves GET /, GET /requests/{id}, GET /static/..., and POST /demo/checkouts if
+// there is a Demo.
 func New(config Config) http.Handler {
-	c := &console{config: config, passwordHash: sha256.Sum256([]byte(config.Password))}
-	c.pages = template.Must(template.New("").Funcs(template.FuncMap{"ago": ago}).ParseFS(templateFiles, "*.html"))
-	static, err := fs.Sub(staticFiles, "static")
-	if err != nil {
-		panic(err) // the folder is embedded: our own mistake, seen by any run
-	}
+	return newConsole(config).handler()
+}
+
+func newConsole(config Config) *console {
+	return &console{config: config, passwordHash: sha256.Sum256([]byte(config.Password)), forms: newFormKey(), awaitURL: awaitURL}
+}
+
+func (c *console) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", c.overview)
 	mux.HandleFunc("GET /requests/{id}", c.request)
-	mux.Handle("GET /static/", http.StripPrefix("/static/", http.FileServerFS(static)))
-	if config.Demo != nil {
+	// File by file: a file server would list the folder.
+	for _, name := range []string{"static/console.css", "static/console.js", "static/icon.svg"} {
+		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, staticFiles, name) })
+	}
+	if c.config.Demo != nil {
 		mux.HandleFunc("POST /demo/checkouts", c.createCheckout)
 	}
-	// Refuses every change that a browser says comes from another site.
-	sameOrigin := http.NewCrossOriginProtection()
-	return c.guard(sameOrigin.Handler(mux))
+	return c.guard(mux)
 }
 
-// guard lets in who may look, and sets the headers that every page bears.
-func (c *console) guard(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' http: https:; base-uri 'none'; frame-ancestors 'none'")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("X-Frame-Options", "DENY")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cache-Control", "no-store")
-		if c.config.Password != "" {
-			_, password, _ := r.BasicAuth()
-			given := sha256.Sum256([]byte(password))
-			if subtle.ConstantTimeCompare(given[:], c.passwordHash[:]) != 1 {
-				h.Set("WWW-Authenticate", `Basic realm="truenorth", charset="UTF-8"`)
-				http.Error(w, "a password is needed", http.StatusUnauthorized)
-				return
-			}
-		} else if !fromLoopback(r.RemoteAddr) || !loopbackName(r.Host) {
-			http.Error(w, "without CONSOLE_PASSWORD the console answers on loopback only", http.StatusForbidden)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-func fromLoopback(remoteAddr string) bool {
-	addr, err := netip.ParseAddrPort(remoteAddr)
-	return err == nil && addr.Addr().Unmap().IsLoopback()
-}
-
-// loopbackName tells whether the page was asked for by a name of this machine: a name of a stranger's that leads here
-// (DNS rebinding) would make a browser talk to us in the stranger's name.
-func loopbackName(host string) bool {
-	name := host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		name = h
-	}
-	switch strings.Trim(name, "[]") {
-	case "localhost", "127.0.0.1", "::1":
-		return true
-	}
-	return false
-}
-
-// head is what the top of a page needs.
-type head struct {
+// page is what every page shows; Refresh is in how many seconds it looks again, 0 for not at all.
+type page struct {
 	Title   string
-	Refresh bool // something is on its way: look again soon, without script too
+	Refresh int
+}
+
+// pending sets Refresh.
+func (c *console) pending(p *page) {
+	p.Refresh = slowRefresh
+	if c.config.Demo != nil {
+		p.Refresh = demoRefresh
+	}
 }
 
 type overviewPage struct {
-	Head      head
+	page
 	Status    store.Status
-	Requests  []store.CheckoutRequest
-	Links     []store.RecentLink
+	Attention []attention
+	Requests  []store.RecentRequest
+	Links     []linkRow
 	Conflicts []store.Conflict
 	Events    []store.RecentEvent
-	Demo      *Demo
-	Users     []store.LocalUser
-	Paid      bool
+	Shop      *shop // nil but in the demo
+	News      *news // what became of the checkout that a buyer comes back from; nil where none does
+	Limit     int   // of each list
+}
+
+// linkRow is a link with the id of its element: linked-<local user id>.
+type linkRow struct {
+	store.RecentLink
+	ElementID string // empty for all but the newest link of a user: an id is unique within a page
 }
 
 func (c *console) overview(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), queryLimit)
 	defer cancel()
-	page := overviewPage{Demo: c.config.Demo, Paid: r.URL.Query().Has("paid")}
-	var err error
-	read := func(do func() error) {
-		if err == nil {
-			err = do()
-		}
-	}
-	s := c.config.Store
-	read(func() (err error) { page.Status, err = s.ReadStatus(ctx); return })
-	read(func() (err error) { page.Requests, err = s.ListRecentRequests(ctx, listLength); return })
-	read(func() (err error) { page.Links, err = s.ListRecentLinks(ctx, listLength); return })
-	read(func() (err error) { page.Conflicts, err = s.ListOpenConflicts(ctx, listLength); return })
-	read(func() (err error) { page.Events, err = s.ListRecentEvents(ctx, listLength); return })
-	if page.Demo != nil {
-		read(func() (err error) { page.Users, err = s.ListLocalUsers(ctx, listLength); return })
+	p, err := c.readOverview(ctx)
+	if err == nil && c.config.Demo != nil {
+		err = c.readDemo(ctx, &p, r.URL.Query().Get("paid"))
 	}
 	if err != nil {
 		c.fail(w, r, err)
 		return
 	}
-	page.Head = head{Title: "truenorth", Refresh: page.Status.RequestsWaiting > 0 || page.Status.Events["received"] > 0 || page.awaitsLink(r.URL.Query().Get("paid"))}
-	c.render(w, r, "overview.html", page)
+	c.render(w, r, http.StatusOK, "overview.html", p)
 }
 
-// awaitsLink tells whether the checkout that a buyer comes back from is not followed by a link yet.
-func (p *overviewPage) awaitsLink(checkout string) bool {
-	for _, r := range p.Requests {
-		if r.CheckoutID == nil || r.CheckoutID.String() != checkout || r.ExternalCustomerID == nil {
-			continue
-		}
-		return !slices.ContainsFunc(p.Links, func(l store.RecentLink) bool { return l.LocalUserID == *r.ExternalCustomerID })
+func (c *console) readOverview(ctx context.Context) (overviewPage, error) {
+	p := overviewPage{page: page{Title: "truenorth"}, Limit: listLength}
+	var err error
+	if p.Status, err = c.config.Store.ReadStatus(ctx); err != nil {
+		return overviewPage{}, err
 	}
-	return false
+	if p.Requests, err = c.config.Store.ListRecentRequests(ctx, listLength); err != nil {
+		return overviewPage{}, err
+	}
+	links, err := c.config.Store.ListRecentLinks(ctx, listLength)
+	if err != nil {
+		return overviewPage{}, err
+	}
+	if p.Conflicts, err = c.config.Store.ListOpenConflicts(ctx, listLength); err != nil {
+		return overviewPage{}, err
+	}
+	if p.Events, err = c.config.Store.ListRecentEvents(ctx, listLength); err != nil {
+		return overviewPage{}, err
+	}
+	p.Links = linkRows(links)
+	p.Attention = needs(p.Status)
+	if p.Status.RequestsWaiting > 0 || p.Status.Events["received"] > 0 {
+		c.pending(&p.page)
+	}
+	return p, nil
+}
+
+func linkRows(links []store.RecentLink) []linkRow {
+	rows := make([]linkRow, len(links))
+	seen := map[string]bool{}
+	for i, l := range links {
+		rows[i].RecentLink = l
+		if !seen[l.LocalUserID] {
+			rows[i].ElementID = "linked-" + l.LocalUserID
+		}
+		seen[l.LocalUserID] = true
+	}
+	return rows
+}
+
+// attention is something that a person should look at.
+type attention struct {
+	Text   string
+	Anchor string // the section of the page that shows it
+}
+
+// needs lists what does not go away by itself.
+func needs(s store.Status) []attention {
+	var list []attention
+	if s.WorkersAlive == 0 {
+		list = append(list, attention{"no worker is alive", "numbers"})
+	}
+	if n := s.OpenConflicts; n > 0 {
+		list = append(list, attention{plural(n, "open conflict"), "conflicts"})
+	}
+	if n := s.Events["failed"]; n > 0 {
+		list = append(list, attention{plural(n, "failed event"), "events"})
+	}
+	return list
 }
 
 type requestPage struct {
-	Head    head
+	page
 	Request store.CheckoutRequest
+	PayURL  string // empty once nobody can pay there
 	Params  string
 }
 
@@ -200,15 +225,15 @@ func (c *console) request(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	id, err := uuid.Parse(r.PathValue("id"))
 	if err != nil {
-		http.Error(w, "no such request", http.StatusNotFound)
+		c.refuse(w, r, http.StatusNotFound, "There is no such checkout request.")
 		return
 	}
 	request, err := c.config.Store.GetCheckoutRequest(ctx, id)
-	if errors.Is(err, store.ErrNotFound) {
-		http.Error(w, "no such request", http.StatusNotFound)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		c.refuse(w, r, http.StatusNotFound, "There is no such checkout request.")
 		return
-	}
-	if err != nil {
+	case err != nil:
 		c.fail(w, r, err)
 		return
 	}
@@ -217,73 +242,50 @@ func (c *console) request(w http.ResponseWriter, r *http.Request) {
 		c.fail(w, r, err)
 		return
 	}
-	c.render(w, r, "request.html", requestPage{
-		Head:    head{Title: "Checkout request", Refresh: request.State == store.RequestQueued || request.State == store.RequestCreating},
-		Request: request, Params: params.String(),
-	})
+	p := requestPage{page: page{Title: "Checkout request · truenorth"}, Request: request, Params: params.String()}
+	if request.URL != nil {
+		p.PayURL = payURL(request.State, *request.URL, request.ExpiresAt, time.Now())
+	}
+	switch request.State {
+	case store.RequestQueued, store.RequestCreating, store.RequestConfirmed:
+		c.pending(&p.page)
+	}
+	c.render(w, r, http.StatusOK, "request.html", p)
 }
 
-// createCheckout asks for a checkout and leads to its page.
-func (c *console) createCheckout(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxFormSize)
-	product, err := uuid.Parse(r.PostFormValue("product"))
-	if err != nil {
-		http.Error(w, "choose a product", http.StatusBadRequest)
-		return
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), awaitURL)
-	defer cancel()
-	id, err := c.config.Client.CreateCheckout(ctx, truenorth.CheckoutParams{
-		Products: []uuid.UUID{product}, ExternalCustomerID: r.PostFormValue("user"), SuccessURL: c.config.Demo.SuccessURL,
-	})
-	if _, bad := errors.AsType[*truenorth.ParamsError](err); bad {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	if err != nil {
-		c.fail(w, r, err)
-		return
-	}
-	url, err := c.config.Client.AwaitURL(ctx, id)
-	if err != nil {
-		// It failed, or takes long: its page tells, and goes on telling.
-		c.config.Logger.WarnContext(ctx, "no URL yet", slog.String("request", id.String()), slog.String("error", err.Error()))
-		url = "/requests/" + id.String()
-	}
-	http.Redirect(w, r, url, http.StatusSeeOther)
+type messagePage struct {
+	page
+	Status int
+	Text   string
 }
 
-func (c *console) render(w http.ResponseWriter, r *http.Request, name string, data any) {
-	var page bytes.Buffer
-	if err := c.pages.ExecuteTemplate(&page, name, data); err != nil {
-		c.fail(w, r, err)
+// refuse answers with a page that says why.
+func (c *console) refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
+	c.render(w, r, status, "message.html", messagePage{page: page{Title: http.StatusText(status) + " · truenorth"}, Status: status, Text: text})
+}
+
+// fail logs what went wrong; the page tells no more than whether to try again.
+func (c *console) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		return // nobody waits for the page any more
+	}
+	c.config.Logger.ErrorContext(r.Context(), "serving the console failed", slog.String("path", r.URL.Path), slog.String("error", err.Error()))
+	if errors.Is(err, store.ErrUnavailable) {
+		c.refuse(w, r, http.StatusServiceUnavailable, "The database does not answer now. Try again in a moment.")
+		return
+	}
+	c.refuse(w, r, http.StatusInternalServerError, "Something went wrong. The worker's log says what.")
+}
+
+// render writes a page as a whole, or none of it.
+func (c *console) render(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
+	var body bytes.Buffer
+	if err := pages.ExecuteTemplate(&body, name, data); err != nil {
+		c.config.Logger.ErrorContext(r.Context(), "rendering a page of the console failed", slog.String("page", name), slog.String("error", err.Error()))
+		http.Error(w, "something went wrong; the worker's log says what", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_, _ = page.WriteTo(w)
-}
-
-// fail logs what went wrong; the page tells no more than that.
-func (c *console) fail(w http.ResponseWriter, r *http.Request, err error) {
-	status, words := http.StatusInternalServerError, "something went wrong; the worker's log says what"
-	if errors.Is(err, store.ErrUnavailable) {
-		status, words = http.StatusServiceUnavailable, "the database does not answer now; try again"
-	}
-	c.config.Logger.ErrorContext(r.Context(), "console failed", slog.String("path", r.URL.Path), slog.String("error", err.Error()))
-	http.Error(w, words, status)
-}
-
-// ago is a time as a person reads it.
-func ago(t time.Time) string {
-	switch d := time.Since(t); {
-	case d < 0:
-		return "in " + (-d).Round(time.Minute).String()
-	case d < time.Minute:
-		return "just now"
-	case d < time.Hour:
-		return d.Truncate(time.Minute).String() + " ago"
-	case d < 48*time.Hour:
-		return d.Truncate(time.Hour).String() + " ago"
-	}
-	return t.Format(time.DateOnly)
+	w.WriteHeader(status)
+	_, _ = body.WriteTo(w)
 }

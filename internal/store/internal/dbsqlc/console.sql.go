@@ -7,75 +7,46 @@ package dbsqlc
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
 )
 
-const consoleLocalUsers = `-- name: ConsoleLocalUsers :many
-select u.id::text as id, coalesce(u.email, '')::text as email
-  from polar.local_user u
- where u.deleted_at is null
- order by u.id
+const checkoutRequestListRecent = `-- name: CheckoutRequestListRecent :many
+select r.id, coalesce(r.external_customer_id, '')::text as external_customer_id, r.state, coalesce(r.url, '')::text as url, r.expires_at,
+       coalesce(r.error, '')::text as error, r.created_at
+  from polar.checkout_request r
+ order by r.created_at desc, r.id
  limit $1::integer
 `
 
-type ConsoleLocalUsersRow struct {
-	ID    string
-	Email string
+type CheckoutRequestListRecentRow struct {
+	ID                 uuid.UUID
+	ExternalCustomerID string
+	State              string
+	URL                string
+	ExpiresAt          *time.Time
+	Error              string
+	CreatedAt          time.Time
 }
 
-func (q *Queries) ConsoleLocalUsers(ctx context.Context, db DBTX, maxRows int32) ([]ConsoleLocalUsersRow, error) {
-	rows, err := db.Query(ctx, consoleLocalUsers, maxRows)
+func (q *Queries) CheckoutRequestListRecent(ctx context.Context, db DBTX, maxRows int32) ([]CheckoutRequestListRecentRow, error) {
+	rows, err := db.Query(ctx, checkoutRequestListRecent, maxRows)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []ConsoleLocalUsersRow{}
+	items := []CheckoutRequestListRecentRow{}
 	for rows.Next() {
-		var i ConsoleLocalUsersRow
-		if err := rows.Scan(&i.ID, &i.Email); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const consoleRecentEvents = `-- name: ConsoleRecentEvents :many
-select e.webhook_id, e.type, e.state, e.received_at, coalesce(e.error, '')::text as error
-  from polar.event e
- order by e.seq desc
- limit $1::integer
-`
-
-type ConsoleRecentEventsRow struct {
-	WebhookID  string
-	Type       string
-	State      string
-	ReceivedAt time.Time
-	Error      string
-}
-
-func (q *Queries) ConsoleRecentEvents(ctx context.Context, db DBTX, maxRows int32) ([]ConsoleRecentEventsRow, error) {
-	rows, err := db.Query(ctx, consoleRecentEvents, maxRows)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []ConsoleRecentEventsRow{}
-	for rows.Next() {
-		var i ConsoleRecentEventsRow
+		var i CheckoutRequestListRecentRow
 		if err := rows.Scan(
-			&i.WebhookID,
-			&i.Type,
+			&i.ID,
+			&i.ExternalCustomerID,
 			&i.State,
-			&i.ReceivedAt,
+			&i.URL,
+			&i.ExpiresAt,
 			&i.Error,
+			&i.CreatedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -87,7 +58,7 @@ func (q *Queries) ConsoleRecentEvents(ctx context.Context, db DBTX, maxRows int3
 	return items, nil
 }
 
-const consoleRecentLinks = `-- name: ConsoleRecentLinks :many
+const customerLinkListRecent = `-- name: CustomerLinkListRecent :many
 select l.customer_id, coalesce(c.email, '')::text as email, l.local_user_id, l.basis, l.linked_at
   from polar.customer_link l
   left join polar.customer c on c.id = l.customer_id
@@ -95,7 +66,7 @@ select l.customer_id, coalesce(c.email, '')::text as email, l.local_user_id, l.b
  limit $1::integer
 `
 
-type ConsoleRecentLinksRow struct {
+type CustomerLinkListRecentRow struct {
 	CustomerID  uuid.UUID
 	Email       string
 	LocalUserID string
@@ -103,15 +74,15 @@ type ConsoleRecentLinksRow struct {
 	LinkedAt    time.Time
 }
 
-func (q *Queries) ConsoleRecentLinks(ctx context.Context, db DBTX, maxRows int32) ([]ConsoleRecentLinksRow, error) {
-	rows, err := db.Query(ctx, consoleRecentLinks, maxRows)
+func (q *Queries) CustomerLinkListRecent(ctx context.Context, db DBTX, maxRows int32) ([]CustomerLinkListRecentRow, error) {
+	rows, err := db.Query(ctx, customerLinkListRecent, maxRows)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []ConsoleRecentLinksRow{}
+	items := []CustomerLinkListRecentRow{}
 	for rows.Next() {
-		var i ConsoleRecentLinksRow
+		var i CustomerLinkListRecentRow
 		if err := rows.Scan(
 			&i.CustomerID,
 			&i.Email,
@@ -129,48 +100,35 @@ func (q *Queries) ConsoleRecentLinks(ctx context.Context, db DBTX, maxRows int32
 	return items, nil
 }
 
-const consoleRecentRequests = `-- name: ConsoleRecentRequests :many
-select r.id, r.key, r.external_customer_id, r.params, r.state, r.checkout_id, r.url, r.expires_at, r.error, r.created_at, r.updated_at
-  from polar.checkout_request r
- order by r.created_at desc, r.id
+const eventListRecent = `-- name: EventListRecent :many
+select e.webhook_id, e.type, e.state, e.received_at
+  from polar.event e
+ order by e.seq desc
  limit $1::integer
 `
 
-type ConsoleRecentRequestsRow struct {
-	ID                 uuid.UUID
-	Key                *string
-	ExternalCustomerID *string
-	Params             json.RawMessage
-	State              string
-	CheckoutID         *uuid.UUID
-	URL                *string
-	ExpiresAt          *time.Time
-	Error              *string
-	CreatedAt          time.Time
-	UpdatedAt          time.Time
+type EventListRecentRow struct {
+	WebhookID  string
+	Type       string
+	State      string
+	ReceivedAt time.Time
 }
 
-func (q *Queries) ConsoleRecentRequests(ctx context.Context, db DBTX, maxRows int32) ([]ConsoleRecentRequestsRow, error) {
-	rows, err := db.Query(ctx, consoleRecentRequests, maxRows)
+// Neither body nor error: both may quote what Polar sent.
+func (q *Queries) EventListRecent(ctx context.Context, db DBTX, maxRows int32) ([]EventListRecentRow, error) {
+	rows, err := db.Query(ctx, eventListRecent, maxRows)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []ConsoleRecentRequestsRow{}
+	items := []EventListRecentRow{}
 	for rows.Next() {
-		var i ConsoleRecentRequestsRow
+		var i EventListRecentRow
 		if err := rows.Scan(
-			&i.ID,
-			&i.Key,
-			&i.ExternalCustomerID,
-			&i.Params,
+			&i.WebhookID,
+			&i.Type,
 			&i.State,
-			&i.CheckoutID,
-			&i.URL,
-			&i.ExpiresAt,
-			&i.Error,
-			&i.CreatedAt,
-			&i.UpdatedAt,
+			&i.ReceivedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -180,4 +138,77 @@ func (q *Queries) ConsoleRecentRequests(ctx context.Context, db DBTX, maxRows in
 		return nil, err
 	}
 	return items, nil
+}
+
+const localUserList = `-- name: LocalUserList :many
+select u.id::text as id, coalesce(u.email, '')::text as email
+  from polar.local_user u
+ where u.deleted_at is null
+ order by u.id
+ limit $1::integer
+`
+
+type LocalUserListRow struct {
+	ID    string
+	Email string
+}
+
+func (q *Queries) LocalUserList(ctx context.Context, db DBTX, maxRows int32) ([]LocalUserListRow, error) {
+	rows, err := db.Query(ctx, localUserList, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LocalUserListRow{}
+	for rows.Next() {
+		var i LocalUserListRow
+		if err := rows.Scan(&i.ID, &i.Email); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const purchaseGet = `-- name: PurchaseGet :one
+select r.id as request_id, r.state, coalesce(r.external_customer_id, '')::text as external_customer_id, c.customer_id,
+       coalesce(l.local_user_id, '')::text as linked_user_id, coalesce(l.basis, '')::text as linked_basis,
+       exists (select from polar.link_conflict f where f.customer_id = c.customer_id and f.resolved_at is null) as in_conflict,
+       r.updated_at
+  from polar.checkout_request r
+  left join polar.checkout c on c.id = r.checkout_id
+  left join polar.customer_link l on l.customer_id = c.customer_id
+ where r.checkout_id = $1::uuid
+ order by r.created_at
+ limit 1
+`
+
+type PurchaseGetRow struct {
+	RequestID          uuid.UUID
+	State              string
+	ExternalCustomerID string
+	CustomerID         *uuid.UUID
+	LinkedUserID       string
+	LinkedBasis        string
+	InConflict         bool
+	UpdatedAt          time.Time
+}
+
+func (q *Queries) PurchaseGet(ctx context.Context, db DBTX, checkoutID uuid.UUID) (PurchaseGetRow, error) {
+	row := db.QueryRow(ctx, purchaseGet, checkoutID)
+	var i PurchaseGetRow
+	err := row.Scan(
+		&i.RequestID,
+		&i.State,
+		&i.ExternalCustomerID,
+		&i.CustomerID,
+		&i.LinkedUserID,
+		&i.LinkedBasis,
+		&i.InConflict,
+		&i.UpdatedAt,
+	)
+	return i, err
 }

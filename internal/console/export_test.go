@@ -1,0 +1,20 @@
+package console
+
+import (
+	"net/http"
+	"time"
+)
+
+// Names for the tests, which sit outside the package.
+var (
+	Ago    = ago
+	Count  = count
+	PayURL = payURL
+)
+
+// NewWithPatience is New with another time to wait for a URL, and the token of a form as of a time.
+func NewWithPatience(config Config, patience time.Duration) (handler http.Handler, token func(time.Time) string) {
+	c := newConsole(config)
+	c.awaitURL = patience
+	return c.handler(), c.forms.token
+}
