@@ -30,7 +30,7 @@ const (
 	headerTimeout  = 10 * time.Second
 	readTimeout    = 20 * time.Second
 	writeTimeout   = 30 * time.Second
-	idleTimeout    = 2 * time.Minute
+	idleTimeout    = 30 * time.Second // a few bytes of a next request count as idle
 	storeTimeout   = 7 * time.Second
 	readyTimeout   = 2 * time.Second
 	retryAfter     = 5 * time.Second
@@ -60,16 +60,28 @@ func New(events EventStore, verifier *polar.Verifier, logger *slog.Logger) *Rece
 	return &Receiver{store: events, verifier: verifier, logger: logger, inFlight: make(chan struct{}, maxInFlight)}
 }
 
-// Handler serves POST /webhooks/polar, GET /livez and GET /readyz.
+// Handler serves POST /webhooks/polar, GET /livez and GET /readyz. Paths are taken as they are: a ServeMux would
+// answer an unclean one with a redirect, which Polar does not follow.
 func (rc *Receiver) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc(Route, rc.receiveDelivery)
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, `{"status":"ok"}`) })
-	mux.HandleFunc("GET /readyz", rc.ready)
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusNotFound, `{"error":"no such route"}`)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		probe := r.Method == http.MethodGet || r.Method == http.MethodHead
+		switch r.URL.Path {
+		case Route:
+			rc.receiveDelivery(w, r)
+		case "/livez", "/readyz":
+			switch {
+			case !probe:
+				w.Header().Set("Allow", "GET, HEAD")
+				reply(w, http.StatusMethodNotAllowed, `{"error":"use GET"}`)
+			case r.URL.Path == "/readyz":
+				rc.ready(w, r)
+			default:
+				reply(w, http.StatusOK, `{"status":"ok"}`)
+			}
+		default:
+			reply(w, http.StatusNotFound, `{"error":"no such route"}`)
+		}
 	})
-	return mux
 }
 
 // Server is an HTTP server for h with limits that no client can stall.
@@ -81,7 +93,8 @@ func Server(h http.Handler, logger *slog.Logger) *http.Server {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		// Panics and a shortage of file descriptors: our own faults. Nothing that a client sends gets here.
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError),
 	}
 }
 
@@ -120,14 +133,14 @@ func (rc *Receiver) receiveDelivery(w http.ResponseWriter, r *http.Request) {
 
 	level := slog.LevelInfo
 	attrs := []slog.Attr{
-		slog.String("method", r.Method), slog.Int("status", v.status), slog.Duration("took", time.Since(started)),
+		slog.String("method", loggable(r.Method)), slog.Int("status", v.status), slog.Duration("took", time.Since(started)),
 		slog.Int("bytes", len(d.Body)), slog.String("remote", r.RemoteAddr),
 	}
 	if d.WebhookID != "" {
 		attrs = append(attrs, slog.String("webhook_id", d.WebhookID))
 	}
 	if d.Type != "" {
-		attrs = append(attrs, slog.String("type", d.Type), slog.String("object_id", d.ObjectID))
+		attrs = append(attrs, slog.String("type", loggable(d.Type)), slog.String("object_id", loggable(d.ObjectID)))
 	}
 	if v.reason != "" {
 		attrs = append(attrs, slog.String("reason", v.reason))
@@ -163,8 +176,7 @@ func (rc *Receiver) receive(w http.ResponseWriter, r *http.Request, d *store.Del
 	d.Body = body
 	if err := rc.verifier.Verify(body, r.Header); err != nil {
 		v := verdict{status: http.StatusUnauthorized, body: `{"error":"no valid signature"}`, reason: "signature"}
-		var signature *polar.SignatureError
-		if errors.As(err, &signature) {
+		if signature, ok := errors.AsType[*polar.SignatureError](err); ok {
 			v.reason = "signature_" + signature.Reason
 		}
 		return v
@@ -172,7 +184,11 @@ func (rc *Receiver) receive(w http.ResponseWriter, r *http.Request, d *store.Del
 	d.WebhookID = r.Header.Get("Webhook-Id")
 	envelope, err := polar.ScanEnvelope(body)
 	if err != nil {
-		return verdict{status: http.StatusBadRequest, body: fmt.Sprintf(`{"error":%s}`, strconv.QuoteToASCII(err.Error())), reason: "envelope"}
+		v := verdict{status: http.StatusBadRequest, body: fmt.Sprintf(`{"error":%s}`, strconv.QuoteToASCII(err.Error())), reason: "envelope"}
+		if fault, ok := errors.AsType[*polar.EnvelopeError](err); ok {
+			v.reason = "envelope_" + fault.Reason
+		}
+		return v
 	}
 	d.Type, d.ObjectID, d.OccurredAt = envelope.Type, envelope.ObjectID, envelope.Timestamp
 
@@ -216,6 +232,23 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 func (rc *Receiver) mayWake() bool {
 	now, last := time.Now().UnixNano(), rc.lastWake.Load()
 	return now-last >= int64(wakeAtMostEach) && rc.lastWake.CompareAndSwap(last, now)
+}
+
+// loggable is text of a sender's in a form fit for a log: Polar's types and ids pass, and anything else, which may be
+// somebody's name or a forged line, is left out.
+func loggable(text string) string {
+	const longest = 64
+	if len(text) > longest {
+		return "[odd]"
+	}
+	for i := range len(text) {
+		switch c := text[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		default:
+			return "[odd]"
+		}
+	}
+	return text
 }
 
 func reply(w http.ResponseWriter, status int, body string) {

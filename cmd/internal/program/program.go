@@ -69,27 +69,35 @@ func Ingest(ctx context.Context, config cmdconfig.Ingest, logger *slog.Logger, r
 	if err != nil {
 		return err
 	}
-	s, err := store.Open(config.URL.Reveal(), "truenorth ingest")
+	s, err := store.Open(config.URL.Reveal(), "truenorth ingest") //nolint:contextcheck // it connects to nothing yet
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	listener, err := listen(ctx, "INGEST_ADDR", config.Addr)
+	if err != nil {
+		return err
+	}
 	receiver := ingest.New(s, verifier, logger)
-	return serve(ctx, "INGEST_ADDR", config.Addr, ingest.Server(receiver.Handler(), logger), logger, ready)
+	return serve(ctx, listener, ingest.Server(receiver.Handler(), logger), logger, ready)
 }
 
 // patience is how long a stop waits for requests in flight: over the 7 seconds that ingest gives Postgres, and within
 // the 10 after which container runtimes kill.
 const patience = 9 * time.Second
 
-// serve listens first, so that a port in use is an error at once, and ends with ctx after what is in flight. variable
-// is the one that holds addr.
-func serve(ctx context.Context, variable, addr string, server *http.Server, logger *slog.Logger, ready func(net.Addr)) error {
+// listen comes before all other work, so that a port in use is an error at once. variable holds addr.
+func listen(ctx context.Context, variable, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
-		return fmt.Errorf("%s: %w", variable, err)
+		return nil, fmt.Errorf("%s: %w", variable, err)
 	}
+	return listener, nil
+}
+
+// serve ends with ctx, after what is in flight. It closes the listener.
+func serve(ctx context.Context, listener net.Listener, server *http.Server, logger *slog.Logger, ready func(net.Addr)) error {
 	logger.InfoContext(ctx, "listening", slog.String("addr", listener.Addr().String()), slog.String("version", Version()))
 	if ready != nil {
 		ready(listener.Addr())
@@ -98,7 +106,7 @@ func serve(ctx context.Context, variable, addr string, server *http.Server, logg
 	go func() { failed <- server.Serve(listener) }()
 	select {
 	case err := <-failed:
-		return fmt.Errorf("serving on %s: %w", addr, err)
+		return fmt.Errorf("serving on %s: %w", listener.Addr(), err)
 	case <-ctx.Done():
 	}
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)

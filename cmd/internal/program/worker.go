@@ -23,7 +23,7 @@ import (
 // Worker works the jobs and serves the console until ctx ends; then it finishes the jobs that run, or gives them
 // back. demo is nil but in `truenorth dev`. ready, if not nil, gets the console's address.
 func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, logger *slog.Logger, ready func(net.Addr)) error {
-	s, err := store.Open(config.URL.Reveal(), "truenorth worker")
+	s, err := store.Open(config.URL.Reveal(), "truenorth worker") //nolint:contextcheck // it connects to nothing yet
 	if err != nil {
 		return err
 	}
@@ -59,14 +59,20 @@ func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, lo
 	}))
 	server := &http.Server{
 		Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: time.Minute,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError),
 	}
 
+	listener, err := listen(ctx, "WORKER_ADDR", config.Addr)
+	if err != nil {
+		return err
+	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error { return serve(groupCtx, "WORKER_ADDR", config.Addr, server, logger, ready) })
+	group.Go(func() error { return serve(groupCtx, listener, server, logger, ready) })
 	group.Go(func() error {
 		err := s.WaitReady(groupCtx, func(why error) {
-			logger.WarnContext(groupCtx, "waiting for Postgres", slog.String("error", why.Error()))
+			if groupCtx.Err() == nil {
+				logger.WarnContext(groupCtx, "waiting for Postgres", slog.String("error", why.Error()))
+			}
 		})
 		if err != nil {
 			return nil //nolint:nilerr // ctx ended: asked to stop while waiting
@@ -76,7 +82,7 @@ func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, lo
 		}
 		return runner.Run(groupCtx, func() { working.Store(true) })
 	})
-	return group.Wait()
+	return group.Wait() //nolint:wrapcheck // our own errors
 }
 
 // checkOrganization refuses to start with a token of another organization than the mirror's. A Polar that is away
@@ -85,8 +91,7 @@ func checkOrganization(ctx context.Context, runner *jobs.Runner, logger *slog.Lo
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	err := runner.CheckOrganization(ctx)
-	var other *jobs.OtherOrganizationError
-	if errors.As(err, &other) {
+	if _, ok := errors.AsType[*jobs.OtherOrganizationError](err); ok {
 		return fmt.Errorf("refusing to start: %w", err)
 	}
 	if err != nil {
