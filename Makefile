@@ -29,7 +29,7 @@ run: ## run everything on this machine, with a PostgreSQL and a Polar of its own
 .PHONY: test
 test: ## run all tests on a PostgreSQL of their own
 	@[[ -n "$(RACE)" ]] || echo "note: no C compiler, so without the race detector" >&2
-	$(WITHPG) go test $(RACE) -shuffle=on -timeout 15m $(PKG)
+	$(WITHPG) go test $(RACE) -count=1 -shuffle=on -parallel 8 -timeout 15m $(PKG)
 
 .PHONY: lint
 lint: $(GOLANGCI) ## look for faults and for format, without changing anything

@@ -161,7 +161,7 @@ func TestDeletedCustomerFreesItsExternalID(t *testing.T) {
 func TestCustomerEventsShowTheCustomerAsItIsWhenSent(t *testing.T) {
 	t.Parallel()
 
-	b := setup(t, func(o *polarfake.Options) { o.CustomerEventDelay = 200 * time.Millisecond })
+	b := setup(t, func(o *polarfake.Options) { o.CustomerEventDelay = 2 * time.Second })
 	id := b.customer(`{"email":"ada@example.com"}`).text("id")
 	b.expect(http.StatusOK, http.MethodPatch, "/v1/customers/"+id, `{"external_id":"usr_1"}`)
 	b.must(b.DeleteCustomer(id))

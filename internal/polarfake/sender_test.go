@@ -198,7 +198,7 @@ func TestSlowEndpointTimesOut(t *testing.T) {
 	t.Parallel()
 
 	release := make(chan struct{})
-	b := setup(t, func(o *polarfake.Options) { o.DeliveryTimeout = 50 * time.Millisecond })
+	b := setup(t, func(o *polarfake.Options) { o.DeliveryTimeout = time.Second })
 	b.receiver.answering(func(n int, _ received) int {
 		if n == 1 {
 			<-release

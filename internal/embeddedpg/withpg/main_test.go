@@ -81,7 +81,7 @@ func TestGivenDatabaseIsUsed(t *testing.T) {
 func TestSignalIsPassedOnAndTheServerStopped(t *testing.T) {
 	t.Parallel()
 
-	cmd := withpg(t, "--", "sh", "-c", `trap 'exit 3' TERM; sleep 600 & echo $`+urlVariable+`; wait`)
+	cmd := withpg(t, "--", "sh", "-c", `trap 'exit 3' TERM; echo $`+urlVariable+`; while :; do sleep 0.05; done`)
 
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
