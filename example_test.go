@@ -15,7 +15,7 @@ import (
 )
 
 // A checkout is asked for in the product's own transaction, and its URL awaited after the commit.
-func ExampleClient_CreateCheckoutTx() {
+func ExampleClient_CreateCheckoutTx() { //nolint:testableexamples // its output is a URL of Polar's
 	sell := func(ctx context.Context, pool *pgxpool.Pool, client *truenorth.Client, product uuid.UUID, userID, orderID string) (string, error) {
 		var request uuid.UUID
 		err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
@@ -36,7 +36,7 @@ func ExampleClient_CreateCheckoutTx() {
 }
 
 // An app with a River client of its own inserts the job itself, with a second client that only inserts.
-func ExampleNewCreateCheckoutArgs() {
+func ExampleNewCreateCheckoutArgs() { //nolint:testableexamples // its output is a random id
 	enqueue := func(ctx context.Context, pool *pgxpool.Pool, tx pgx.Tx, product uuid.UUID) (uuid.UUID, error) {
 		client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Schema: "polar"})
 		if err != nil {

@@ -11,12 +11,13 @@ import (
 
 // listener shares one LISTEN connection among all who wait. It opens with the first and closes some time after the last.
 type listener struct {
-	pool *pgxpool.Pool
+	pool    *pgxpool.Pool
+	running sync.WaitGroup // those in run; one at a time but where one is still closing its connection
 
 	mu      sync.Mutex
+	closed  bool
 	waiting map[uuid.UUID][]chan struct{}
 	cancel  context.CancelFunc // nil while nothing listens
-	done    chan struct{}
 	idle    *time.Timer
 }
 
@@ -26,7 +27,8 @@ func newListener(pool *pgxpool.Pool) *listener {
 	return &listener{pool: pool, waiting: map[uuid.UUID][]chan struct{}{}}
 }
 
-// wait returns a channel that gets a value whenever the request may have changed; stop ends the waiting.
+// wait returns a channel that gets a value whenever the request may have changed; stop ends the waiting. Once closed,
+// the listener tells nothing.
 func (l *listener) wait(id uuid.UUID) (notified <-chan struct{}, stop func()) {
 	c := make(chan struct{}, 1)
 	l.mu.Lock()
@@ -36,10 +38,10 @@ func (l *listener) wait(id uuid.UUID) (notified <-chan struct{}, stop func()) {
 		l.idle.Stop()
 		l.idle = nil
 	}
-	if l.cancel == nil {
+	if l.cancel == nil && !l.closed {
 		ctx, cancel := context.WithCancel(context.Background())
-		l.cancel, l.done = cancel, make(chan struct{})
-		go l.run(ctx, l.done)
+		l.cancel = cancel
+		l.running.Go(func() { l.run(ctx) })
 	}
 	return c, func() { l.forget(id, c) }
 }
@@ -74,22 +76,21 @@ func (l *listener) closeIfIdle() {
 
 func (l *listener) close() {
 	l.mu.Lock()
+	l.closed = true
 	if l.idle != nil {
 		l.idle.Stop()
 		l.idle = nil
 	}
-	cancel, done := l.cancel, l.done
-	l.cancel = nil
-	l.mu.Unlock()
-	if cancel != nil {
-		cancel()
-		<-done
+	if l.cancel != nil {
+		l.cancel()
+		l.cancel = nil
 	}
+	l.mu.Unlock()
+	l.running.Wait()
 }
 
 // run listens until ctx ends, again and again where the connection is lost; meanwhile those who wait poll.
-func (l *listener) run(ctx context.Context, done chan<- struct{}) {
-	defer close(done)
+func (l *listener) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		l.listen(ctx)
 		select {

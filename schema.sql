@@ -986,7 +986,7 @@ comment on column polar.customer_link_history.local_user_id is 'The local user.'
 comment on column polar.customer_link_history.basis is 'The evidence at the time.';
 comment on column polar.customer_link_history.linked_at is 'From when.';
 comment on column polar.customer_link_history.ended_at is 'Until when; null for the link in force.';
-comment on column polar.customer_link_history.end_reason is 'customer_deleted, user_deleted, basis_changed, or a person''s words.';
+comment on column polar.customer_link_history.end_reason is 'customer_deleted, user_deleted, evidence_withdrawn, basis_changed (the link goes on), or a person''s words.';
 comment on column polar.customer_link_history.actor is 'truenorth, or the person who decided.';
 
 create table polar.link_conflict (

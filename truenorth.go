@@ -19,7 +19,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -54,14 +56,19 @@ func (CreateCheckoutArgs) InsertOpts() river.InsertOpts {
 }
 
 // NewCreateCheckoutArgs validates params and makes job arguments with a fresh request id, for an app with a River
-// client of its own. Errors: *ParamsError.
+// client of its own. The request's row is written when a worker takes the job; where another live request has the key
+// by then, the job does nothing, and no row of this id appears. Errors: *ParamsError.
 func NewCreateCheckoutArgs(params CheckoutParams, options ...CheckoutOption) (CreateCheckoutArgs, error) {
 	o := newCheckoutOptions(options)
 	raw, err := o.validated(params)
 	if err != nil {
 		return CreateCheckoutArgs{}, err
 	}
-	return CreateCheckoutArgs{RequestID: uuid.New(), Key: o.key, Params: raw}, nil
+	args := CreateCheckoutArgs{RequestID: uuid.New(), Params: raw}
+	if o.key != nil {
+		args.Key = *o.key
+	}
+	return args, nil
 }
 
 // requestSpace is the UUIDv5 name space of request ids that are made of job ids.
@@ -76,14 +83,14 @@ func RequestIDOfJob(jobID int64) uuid.UUID {
 type CheckoutOption func(*checkoutOptions)
 
 type checkoutOptions struct {
-	key   string
+	key   *string // nil: none
 	extra []string
 }
 
 // WithKey makes asking idempotent: the same key gives the same request while that is neither failed nor expired,
-// whatever the params. 1 to 255 characters.
+// whatever the params. 1 to 255 characters; an empty key is an error, for it would make asking not idempotent unseen.
 func WithKey(key string) CheckoutOption {
-	return func(o *checkoutOptions) { o.key = key }
+	return func(o *checkoutOptions) { o.key = &key }
 }
 
 // WithExtraFields lets top-level fields of CheckoutParams.Extra pass that this release does not know. The worker and
@@ -108,7 +115,28 @@ func (o checkoutOptions) validated(params CheckoutParams) (json.RawMessage, erro
 	if err := ValidateParams(raw, o.extra...); err != nil {
 		return nil, err
 	}
+	if o.key != nil {
+		if err := validateKey(*o.key); err != nil {
+			return nil, err
+		}
+	}
 	return raw, nil
+}
+
+func validateKey(key string) error {
+	const longest = 255
+	message := ""
+	switch n := utf8.RuneCountInString(key); {
+	case n == 0:
+		message = "is empty; give 1 to 255 characters, or no key"
+	case n > longest:
+		message = fmt.Sprintf("has %d characters; at most %d are allowed", n, longest)
+	case !utf8.ValidString(key) || strings.ContainsRune(key, 0):
+		message = "is no text that Postgres stores: UTF-8 without NUL"
+	default:
+		return nil
+	}
+	return &ParamsError{Fields: []FieldError{{Path: "key", Message: message}}}
 }
 
 // What Client's methods return besides the database's own errors.
@@ -143,7 +171,8 @@ func NewClient(pool *pgxpool.Pool) *Client {
 	return &Client{pool: pool, listener: newListener(pool)}
 }
 
-// Close ends the connection that AwaitURL listens on, if there is one. The pool stays open.
+// Close ends the connection that AwaitURL listens on, if there is one, and waits for its end. The pool stays open; an
+// AwaitURL that still runs goes on by polling.
 func (c *Client) Close() { c.listener.close() }
 
 // CreateCheckout asks for a checkout in a transaction of its own and returns the request's id. Errors: *ParamsError,
@@ -167,31 +196,28 @@ func createCheckout(ctx context.Context, db interface {
 	if err != nil {
 		return uuid.Nil, err
 	}
-	var key *string
-	if o.key != "" {
-		key = &o.key
-	}
 	var id uuid.UUID
-	if err := db.QueryRow(ctx, "select polar.create_checkout($1::jsonb, $2::text)", string(raw), key).Scan(&id); err != nil {
+	if err := db.QueryRow(ctx, "select polar.create_checkout($1::jsonb, $2::text)", string(raw), o.key).Scan(&id); err != nil {
 		return uuid.Nil, fmt.Errorf("creating a checkout request: %w", err)
 	}
 	return id, nil
 }
 
 // AwaitURL waits until the request has a URL that a buyer can pay at, and returns it. Call it after the commit.
-// Errors: ErrRequestNotFound; *CheckoutError once the request failed, expired or is paid; ctx's own. The request goes
-// on when ctx ends, so AwaitURL may be called again.
+// Errors: ErrRequestNotFound where there is no such request, nor within two seconds (a job that River inserted has its
+// row only once a worker took it); *CheckoutError once the request failed, expired or is paid; ctx's own. The request
+// goes on when ctx ends, so AwaitURL may be called again.
 func (c *Client) AwaitURL(ctx context.Context, id uuid.UUID) (string, error) {
-	notified, stop := c.listener.wait(id)
+	notified, stop := c.listener.wait(id) //nolint:contextcheck // the connection is shared: it outlives this call
 	defer stop()
 	// The notification is only the fast way: it is lost where the connection is, and behind some poolers it never comes.
-	const longestPoll = time.Second
-	poll := 25 * time.Millisecond
+	const longestPoll, longestUnseen = time.Second, 2 * time.Second
+	started, poll := time.Now(), 25*time.Millisecond
 	timer := time.NewTimer(poll)
 	defer timer.Stop()
 	for {
 		request, err := c.Request(ctx, id)
-		if err != nil {
+		if err != nil && (!errors.Is(err, ErrRequestNotFound) || time.Since(started) > longestUnseen) {
 			return "", err
 		}
 		switch request.State {

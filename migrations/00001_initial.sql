@@ -985,7 +985,7 @@ comment on column polar.customer_link_history.local_user_id is 'The local user.'
 comment on column polar.customer_link_history.basis is 'The evidence at the time.';
 comment on column polar.customer_link_history.linked_at is 'From when.';
 comment on column polar.customer_link_history.ended_at is 'Until when; null for the link in force.';
-comment on column polar.customer_link_history.end_reason is 'customer_deleted, user_deleted, basis_changed, or a person''s words.';
+comment on column polar.customer_link_history.end_reason is 'customer_deleted, user_deleted, evidence_withdrawn, basis_changed (the link goes on), or a person''s words.';
 comment on column polar.customer_link_history.actor is 'truenorth, or the person who decided.';
 
 create table polar.link_conflict (
@@ -1274,7 +1274,7 @@ comment on column polar.api_budget.blocked_until is 'Polar told us to wait until
 -- +goose StatementBegin
 drop function polar.create_checkout(jsonb, text);
 drop function polar.mirror_objects(text, uuid[], jsonb[], boolean[], timestamptz[], text, text[], boolean);
-drop function polar.is_newer(text, boolean, timestamptz, timestamptz, integer, text, boolean, timestamptz, timestamptz, integer);
+drop function polar.is_newer(text, boolean, timestamptz, timestamptz, integer, text, text, boolean, timestamptz, timestamptz, integer, text);
 drop view polar.unlinked_customer, polar.event, polar.local_user;
 drop table polar.api_budget, polar.worker_process, polar.mirrored_organization, polar.drift, polar.reconcile_run,
     polar.checkout_field, polar.checkout_request, polar.link_conflict, polar.customer_link_history, polar.customer_link,

@@ -75,15 +75,16 @@ values (@id, @params, 'failed', @error::text, @job_id::bigint)
 on conflict do nothing;
 
 -- name: CheckoutRequestPosting :execrows
--- Marks that a session may come to be from now on, before the call that creates it.
+-- Marks that a session may come to be from now on, before the call that creates it. A lease that ran out is renewed
+-- too: whoever had taken the request since would have raised attempt.
 update polar.checkout_request r
    set posted_at = coalesce(r.posted_at, now()), customer_id = @customer_id, leased_until = now() + @lease::interval, updated_at = now()
- where r.id = @id and r.attempt = @attempt and r.state = 'creating' and r.leased_until > now();
+ where r.id = @id and r.attempt = @attempt and r.state = 'creating' and r.leased_until is not null;
 
 -- name: CheckoutRequestRenew :execrows
 update polar.checkout_request r
    set leased_until = now() + @lease::interval
- where r.id = @id and r.attempt = @attempt and r.state = 'creating' and r.leased_until > now();
+ where r.id = @id and r.attempt = @attempt and r.state = 'creating' and r.leased_until is not null;
 
 -- name: CheckoutRequestRetryLater :execrows
 -- Gives the request back after a try that failed. posted_at stays only where the outcome is not known.

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -107,7 +108,15 @@ func (v *version) newerThan(o *version) bool {
 	if c := v.changedAt.Compare(o.changedAt); c != 0 {
 		return c > 0
 	}
-	return tieRank(v.checkout.Status) > tieRank(o.checkout.Status)
+	if c := cmp.Compare(tieRank(v.checkout.Status), tieRank(o.checkout.Status)); c != 0 {
+		return c > 0
+	}
+	return v.WebhookID > o.WebhookID
+}
+
+// ties tells whether no time says which of two versions is the newer.
+func (v *version) ties(o *version) bool {
+	return v.Deleted == o.Deleted && v.VersionAt.Equal(o.VersionAt) && v.changedAt.Equal(o.changedAt)
 }
 
 // tieRank is polar.tie_rank.
@@ -214,7 +223,7 @@ func (c *change) refuse(ctx context.Context, tx *store.Tx, g *guard) error {
 	return err
 }
 
-// newest splits versions into the newest of each object, and those that tie with it but say something else.
+// newest finds the newest version of each object, and those that tie with it but say something else.
 func newest(versions []*version) (best []*version, tied []*version) {
 	at := map[uuid.UUID]int{}
 	for _, v := range versions {
@@ -227,11 +236,8 @@ func newest(versions []*version) (best []*version, tied []*version) {
 			best[i] = v
 		}
 	}
-	seen := map[uuid.UUID]bool{}
 	for _, v := range versions {
-		b := best[at[v.ID]]
-		if v != b && !seen[v.ID] && !b.newerThan(v) && !bytes.Equal(v.Doc, b.Doc) {
-			seen[v.ID] = true
+		if b := best[at[v.ID]]; v.ties(b) && !bytes.Equal(v.Doc, b.Doc) {
 			tied = append(tied, v)
 		}
 	}
@@ -257,6 +263,9 @@ func idsOf(versions []*version) []uuid.UUID {
 // applyChange writes a change: the mirror, the requests that follow it, the links that follow from both, the outcomes.
 func (r *Runner) applyChange(ctx context.Context, tx *store.Tx, c *change) error {
 	if err := c.refuse(ctx, tx, r.guard); err != nil {
+		return err
+	}
+	if err := lockCustomers(ctx, tx, c.objects[typeCustomer], c.states, c.objects[typeCheckout]); err != nil {
 		return err
 	}
 	var toLink []uuid.UUID
@@ -290,10 +299,26 @@ func (r *Runner) applyChange(ctx context.Context, tx *store.Tx, c *change) error
 	return tx.SetOutcomes(ctx, c.outcomes)
 }
 
+// lockCustomers takes all customers that versions speak of, in one order and before any row: a customer is written at
+// several places, and transactions that meet at two of them would wait for each other in a circle.
+func lockCustomers(ctx context.Context, tx *store.Tx, versions ...[]*version) error {
+	var keys []string
+	for _, v := range slices.Concat(versions...) {
+		id := v.ID
+		if v.checkout.ID != uuid.Nil {
+			id = v.checkout.CustomerID
+		}
+		if id != uuid.Nil {
+			keys = append(keys, customerLock(id))
+		}
+	}
+	return tx.Lock(ctx, keys)
+}
+
 // mirror writes the newest versions, and has Polar asked about those that nothing here can tell apart.
 func (r *Runner) mirror(ctx context.Context, tx *store.Tx, objectType string, versions []*version) error {
-	best, rest := newest(versions)
-	for len(best) > 0 {
+	for len(versions) > 0 {
+		best, tied := newest(versions)
 		result, err := tx.MirrorObjects(ctx, objectType, store.FromEvent, objectsOf(best), false)
 		if err != nil {
 			return err
@@ -301,7 +326,7 @@ func (r *Runner) mirror(ctx context.Context, tx *store.Tx, objectType string, ve
 		if err := r.refresh(ctx, tx, objectType, result.Tied); err != nil {
 			return err
 		}
-		best, rest = rest, nil
+		versions = tied // each is compared with what is stored now
 	}
 	return nil
 }
@@ -330,16 +355,20 @@ func (r *Runner) followCheckouts(ctx context.Context, tx *store.Tx, versions []*
 	if err := tx.FollowCheckouts(ctx, idsOf(versions)); err != nil {
 		return nil, err
 	}
-	var customers []uuid.UUID
+	var customers, paid []uuid.UUID
 	for _, v := range versions {
-		if v.checkout.Status == polar.CheckoutStatusSucceeded && v.checkout.CustomerID != uuid.Nil && v.checkout.RequestID != uuid.Nil {
-			customers = append(customers, v.checkout.CustomerID)
+		if v.checkout.CustomerID == uuid.Nil {
+			continue
+		}
+		customers = append(customers, v.checkout.CustomerID) // a guest's checkout may speak against a link
+		if v.checkout.Status == polar.CheckoutStatusSucceeded && v.checkout.RequestID != uuid.Nil {
+			paid = append(paid, v.checkout.CustomerID)
 		}
 	}
-	if len(customers) == 0 {
-		return nil, nil
+	if len(paid) == 0 {
+		return customers, nil
 	}
-	missing, err := tx.ListMissingCustomers(ctx, customers)
+	missing, err := tx.ListMissingCustomers(ctx, paid)
 	if err != nil {
 		return nil, err
 	}
@@ -347,24 +376,16 @@ func (r *Runner) followCheckouts(ctx context.Context, tx *store.Tx, versions []*
 	return customers, r.refresh(ctx, tx, typeCustomer, missing)
 }
 
-// refreshDelay lets the events that are on the way arrive first.
-const refreshDelay = 3 * time.Second
-
 // refresh has objects read from Polar, outside the transaction. Only what Polar has a read for is asked about.
 func (r *Runner) refresh(ctx context.Context, tx *store.Tx, objectType string, ids []uuid.UUID) error {
 	if len(ids) == 0 || (objectType != typeCustomer && objectType != typeCheckout) {
 		return nil
 	}
-	seen := map[uuid.UUID]bool{}
 	var params []river.InsertManyParams
-	for _, id := range ids {
-		if seen[id] {
-			continue
-		}
-		seen[id] = true
+	for _, id := range distinct(ids) { // in one order: equal jobs of two transactions wait for each other
 		params = append(params, river.InsertManyParams{
 			Args:       RefreshObjectArgs{ObjectType: objectType, ObjectID: id},
-			InsertOpts: &river.InsertOpts{ScheduledAt: time.Now().Add(refreshDelay)},
+			InsertOpts: &river.InsertOpts{ScheduledAt: time.Now().Add(r.timing.refreshDelay)},
 		})
 	}
 	if _, err := r.client.InsertManyTx(ctx, tx.Pgx(), params); err != nil {
@@ -412,8 +433,7 @@ func (w *refreshObjectWorker) Work(ctx context.Context, job *river.Job[RefreshOb
 
 // later turns an error that only means waiting into a snooze, which uses up no attempt.
 func (r *Runner) later(err error) error {
-	var used *budgetError
-	if errors.As(err, &used) {
+	if used, ok := errors.AsType[*budgetError](err); ok {
 		return river.JobSnooze(used.wait)
 	}
 	var api *polar.APIError
@@ -443,18 +463,29 @@ func readVersion(meta polar.Meta, raw json.RawMessage, readAt time.Time) version
 
 // applyRead writes one object as Polar's API showed it by its id, with all that follows.
 func (r *Runner) applyRead(ctx context.Context, tx *store.Tx, objectType string, v *version) error {
-	if err := r.guard.admit(ctx, tx, v.organization, "POLAR_ACCESS_TOKEN"); err != nil {
+	return r.applyReads(ctx, tx, objectType, []*version{v}, true)
+}
+
+// applyReads writes objects as Polar's API showed them, each once, with all that follows. byID: they were read by
+// their ids, which proves that they are alive.
+func (r *Runner) applyReads(ctx context.Context, tx *store.Tx, objectType string, versions []*version, byID bool) error {
+	for _, v := range versions {
+		if err := r.guard.admit(ctx, tx, v.organization, "POLAR_ACCESS_TOKEN"); err != nil {
+			return err
+		}
+	}
+	if err := lockCustomers(ctx, tx, versions); err != nil {
 		return err
 	}
-	if _, err := tx.MirrorObjects(ctx, objectType, store.FromRead, []store.Object{v.Object}, true); err != nil {
+	if _, err := tx.MirrorObjects(ctx, objectType, store.FromRead, objectsOf(versions), byID); err != nil {
 		return err
 	}
 	var toLink []uuid.UUID
 	var err error
 	if objectType == typeCheckout {
-		toLink, err = r.followCheckouts(ctx, tx, []*version{v})
+		toLink, err = r.followCheckouts(ctx, tx, versions)
 	} else {
-		toLink = []uuid.UUID{v.ID}
+		toLink = idsOf(versions)
 		err = tx.OverlayCustomerStates(ctx, toLink)
 	}
 	if err != nil {

@@ -60,6 +60,15 @@ func (w *createCheckoutWorker) Work(ctx context.Context, job *river.Job[createCh
 	return nil
 }
 
+// UnmarshalJSON takes any JSON: a job whose args cannot be read would be tried again and again, with nobody told why.
+func (a *createCheckoutArgs) UnmarshalJSON(raw []byte) error {
+	type plain createCheckoutArgs
+	if json.Unmarshal(raw, (*plain)(a)) != nil {
+		*a = createCheckoutArgs{}
+	}
+	return nil
+}
+
 // ensureRequest finds the request of a job, or writes the row where an app enqueued the job by River itself. A zero
 // id without an error means that there is nothing to do.
 func (r *Runner) ensureRequest(ctx context.Context, job *river.Job[createCheckoutArgs]) (uuid.UUID, error) {
@@ -134,18 +143,22 @@ func (r *Runner) try(ctx context.Context, c store.Claim) (time.Duration, error) 
 	if done {
 		return 0, err
 	}
-	if err != nil {
-		return r.outcome(ctx, c, err, c.Unresolved)
+	if c.Overdue && (err == nil || refusesToAnswer(ctx, err)) {
+		reason := fmt.Sprintf("given up after %s; the last error: %s", r.config.Patience, c.LastError)
+		if err != nil {
+			reason += "; a last look whether there is a session failed: " + err.Error()
+		}
+		return 0, r.store.FailCheckoutRequest(ctx, c, reason)
 	}
-	if c.Overdue {
-		return 0, r.store.FailCheckoutRequest(ctx, c, fmt.Sprintf("given up after %s; the last error: %s", r.config.Patience, c.LastError))
+	if err != nil {
+		return r.outcome(ctx, c, err)
 	}
 	if err := r.guard.check(ctx); err != nil {
-		return r.outcome(ctx, c, err, false)
+		return r.outcome(ctx, c, err)
 	}
 	customerID, err := r.ensureCustomer(ctx, c)
 	if err != nil {
-		return r.outcome(ctx, c, err, false)
+		return r.outcome(ctx, c, err)
 	}
 	body, err := sessionParams(c, customerID)
 	if err != nil {
@@ -159,29 +172,37 @@ func (r *Runner) try(ctx context.Context, c store.Claim) (time.Duration, error) 
 		if polar.IsValidation(err) {
 			return 0, r.store.FailCheckoutRequest(ctx, c, err.Error())
 		}
-		return r.outcome(ctx, c, err, polar.OutcomeUnknown(err))
+		// What an earlier call left open stays open: the look before this one may have come too early to see its session.
+		c.Unresolved = c.Unresolved || polar.OutcomeUnknown(err)
+		return r.outcome(ctx, c, err)
 	}
 	return 0, r.record(ctx, c, session, true)
 }
 
-// outcome gives the request back after a try that failed, and says when the next is due. unknown: a session may
-// have come to be.
-func (r *Runner) outcome(ctx context.Context, c store.Claim, cause error, unknown bool) (time.Duration, error) {
+// refusesToAnswer tells whether Polar, asked in time, gave no answer of use and did not ask to wait.
+func refusesToAnswer(ctx context.Context, err error) bool {
+	_, ok := errors.AsType[*polar.APIError](err)
+	return ok && ctx.Err() == nil && !polar.IsRateLimited(err)
+}
+
+// outcome gives the request back after a try that failed, and says when the next is due. The claim says whether a
+// session may have come to be.
+func (r *Runner) outcome(ctx context.Context, c store.Claim, cause error) (time.Duration, error) {
 	wait := backoff(int(c.Attempt))
 	var used *budgetError
 	var api *polar.APIError
 	switch {
 	case errors.As(cause, &used):
-		wait, unknown = used.wait, unknown && c.Unresolved
+		wait = used.wait
 	case errors.As(cause, &api) && polar.IsRateLimited(cause):
 		wait = max(api.RetryAfter, time.Second)
 	}
 	r.logger.WarnContext(ctx, "creating a checkout failed; it will be tried again", slog.String("request", c.ID.String()),
-		slog.Int("attempt", int(c.Attempt)), slog.Duration("wait", wait), slog.Bool("outcome_unknown", unknown), slog.String("error", cause.Error()))
+		slog.Int("attempt", int(c.Attempt)), slog.Duration("wait", wait), slog.Bool("outcome_unknown", c.Unresolved), slog.String("error", cause.Error()))
 	// The job may be stopping: the row must say so all the same, or the next try waits for the lease.
 	rowCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	return wait, r.store.RetryLater(rowCtx, c, cause.Error(), unknown)
+	return wait, r.store.RetryLater(rowCtx, c, cause.Error())
 }
 
 // adopt looks for a session that an earlier try may have created: in the mirror first, as its event may have arrived,
@@ -202,39 +223,39 @@ func (r *Runner) adopt(ctx context.Context, c store.Claim) (bool, error) {
 	if err != nil || adopted || !c.Unresolved {
 		return adopted && err == nil, err
 	}
-	session, err := r.findSession(ctx, c)
-	if err != nil || session == nil {
+	session, found, err := r.findSession(ctx, c)
+	if err != nil || !found {
 		return false, err
 	}
 	r.logger.InfoContext(ctx, "adopting the session of an earlier try", slog.String("request", c.ID.String()), slog.String("checkout", session.ID.String()))
-	return true, r.record(ctx, c, *session, false)
+	return true, r.record(ctx, c, session, false)
 }
 
 // findSession pages through Polar's sessions, newest first, back to when the first call may have made one. Only
 // spans of time are compared across clocks.
-func (r *Runner) findSession(ctx context.Context, c store.Claim) (*polar.Checkout, error) {
+func (r *Runner) findSession(ctx context.Context, c store.Claim) (session polar.Checkout, found bool, err error) {
 	const margin, mostPages = 2 * time.Minute, 100
 	for page := 1; page <= mostPages; page++ {
 		if held, err := r.store.RenewClaim(ctx, c, lease); err != nil || !held {
-			return nil, errors.Join(err, errLostClaim(held))
+			return polar.Checkout{}, false, errors.Join(err, errLostClaim(held))
 		}
 		list, err := r.api.ListCheckouts(ctx, polar.CheckoutFilter{Sorting: "-created_at", Page: page, Limit: polar.MaxPageSize})
 		if err != nil {
-			return nil, err
+			return polar.Checkout{}, false, err
 		}
-		for i, k := range list.Items {
+		for _, k := range list.Items {
 			if k.RequestID == c.ID {
-				return &list.Items[i], nil
+				return k, true, nil
 			}
 			if !k.CreatedAt.IsZero() && !list.ReadAt.IsZero() && list.ReadAt.Sub(k.CreatedAt) > c.PostedAgo+margin {
-				return nil, nil
+				return polar.Checkout{}, false, nil
 			}
 		}
 		if page >= list.MaxPage {
-			return nil, nil
+			break
 		}
 	}
-	return nil, nil
+	return polar.Checkout{}, false, nil
 }
 
 func errLostClaim(held bool) error {
@@ -259,7 +280,11 @@ func (r *Runner) ensureCustomer(ctx context.Context, c store.Claim) (uuid.UUID, 
 		return uuid.Nil, fmt.Errorf("reading params: %w", err)
 	}
 	if p.CustomerID != nil {
-		return uuid.Parse(*p.CustomerID)
+		id, err := uuid.Parse(*p.CustomerID)
+		if err != nil {
+			return uuid.Nil, fmt.Errorf("reading customer_id: %w", err)
+		}
+		return id, nil
 	}
 	if p.SubscriptionID != nil || p.ExternalID == "" || p.Email == "" {
 		return uuid.Nil, nil
@@ -270,11 +295,8 @@ func (r *Runner) ensureCustomer(ctx context.Context, c store.Claim) (uuid.UUID, 
 	}
 	if len(known) > 0 {
 		found, err := r.api.GetCustomerByExternalID(ctx, p.ExternalID)
-		if err == nil {
-			return found.ID, nil
-		}
 		if !polar.IsNotFound(err) {
-			return uuid.Nil, err
+			return r.unlessForbidden(ctx, found.ID, err)
 		}
 	}
 	created, err := r.api.CreateCustomer(ctx, polar.CustomerCreate{ExternalID: p.ExternalID, Email: p.Email, Name: p.Name})
@@ -282,18 +304,25 @@ func (r *Runner) ensureCustomer(ctx context.Context, c store.Claim) (uuid.UUID, 
 	case err == nil:
 		v := customerVersion(created)
 		return created.ID, r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyRead(ctx, tx, typeCustomer, &v) })
-	case polar.IsForbidden(err):
-		// The token may create checkouts only. The session then names the user, and the rule of linking stands guard.
-		r.logger.WarnContext(ctx, "the token may not create customers (scope customers:write); creating the session without one")
-		return uuid.Nil, nil
 	case !polar.IsValidation(err):
-		return uuid.Nil, err
+		return r.unlessForbidden(ctx, uuid.Nil, err)
 	}
 	found, err := r.api.GetCustomerByExternalID(ctx, p.ExternalID)
 	if polar.IsNotFound(err) {
 		return uuid.Nil, nil // the address is another customer's, or is refused: then Polar refuses the session too, in its own words
 	}
-	return found.ID, err
+	return r.unlessForbidden(ctx, found.ID, err)
+}
+
+// unlessForbidden is its arguments, but a token that may create checkouts only is no error: the session then names the
+// user, and the rule of linking stands guard.
+func (r *Runner) unlessForbidden(ctx context.Context, customerID uuid.UUID, err error) (uuid.UUID, error) {
+	if polar.IsForbidden(err) {
+		r.logger.WarnContext(ctx, "the token may not read or create customers (scopes customers:read, customers:write); creating the session without one",
+			slog.String("error", err.Error()))
+		return uuid.Nil, nil
+	}
+	return customerID, err
 }
 
 // sessionParams is the body of the call: the params as they are, with the request's stamp and the customer.
@@ -322,7 +351,11 @@ func sessionParams(c store.Claim, customerID uuid.UUID) (json.RawMessage, error)
 			delete(params, name) // null means absent; not every field of Polar's takes it
 		}
 	}
-	return json.Marshal(params)
+	body, err := json.Marshal(params)
+	if err != nil {
+		return nil, fmt.Errorf("encoding params: %w", err)
+	}
+	return body, nil
 }
 
 // record writes a session that Polar has for this request: the mirror, and the request that follows it. fresh: this
@@ -340,8 +373,7 @@ func (r *Runner) record(ctx context.Context, c store.Claim, session polar.Checko
 		}
 		return r.applyRead(ctx, tx, typeCheckout, &v)
 	})
-	var other *OtherOrganizationError
-	if errors.As(err, &other) {
+	if other, ok := errors.AsType[*OtherOrganizationError](err); ok {
 		return r.store.FailCheckoutRequest(ctx, c, other.Error())
 	}
 	return err

@@ -236,6 +236,7 @@ func TestAJobWrittenByHandNeverLoops(t *testing.T) {
 		{"key is too long", `{"key": "` + strings.Repeat("k", 300) + `", "params": {"products": ["` + product + `"]}}`, "failed", "key"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			job := one[int64](w, "insert into polar.river_job (kind, args) values ('create_checkout', $1::jsonb) returning id", tt.args)
 			id := truenorth.RequestIDOfJob(job)
 			eventually(t, func() error {

@@ -57,7 +57,7 @@ func (RefreshObjectArgs) Kind() string { return "refresh_object" }
 
 // InsertOpts keeps one such job per object.
 func (RefreshObjectArgs) InsertOpts() river.InsertOpts {
-	return river.InsertOpts{Priority: 2, MaxAttempts: 25, UniqueOpts: uniqueWhileAlive}
+	return river.InsertOpts{Priority: 2, MaxAttempts: 1000, UniqueOpts: uniqueWhileAlive}
 }
 
 // WriteExternalIDArgs are the arguments of the job that writes a linked user's id to a Polar customer without one.
@@ -70,7 +70,7 @@ func (WriteExternalIDArgs) Kind() string { return "write_external_id" }
 
 // InsertOpts keeps one such job per customer.
 func (WriteExternalIDArgs) InsertOpts() river.InsertOpts {
-	return river.InsertOpts{Priority: 2, MaxAttempts: 25, UniqueOpts: uniqueWhileAlive}
+	return river.InsertOpts{Priority: 2, MaxAttempts: 1000, UniqueOpts: uniqueWhileAlive}
 }
 
 // uniqueWhileAlive lets the same work be asked for again once it is over.
@@ -92,14 +92,23 @@ type Config struct {
 	SoftStop    time.Duration // how long a stop lets running jobs end by themselves; 0: 10 seconds
 }
 
-// Timing that holds the promise that what a killed process held is taken up again within a minute.
+// timing holds the promise that what a killed process held is taken up again within a minute.
+type timing struct {
+	beatEvery      time.Duration // a worker's signs of life
+	deadAfter      time.Duration // without one
+	upkeepEvery    time.Duration
+	forgottenAfter time.Duration // age from which work without a job is given a new one
+	refreshDelay   time.Duration // lets the events that are on the way arrive before Polar is asked
+}
+
+var defaultTiming = timing{
+	beatEvery: 3 * time.Second, deadAfter: 15 * time.Second, upkeepEvery: 5 * time.Second,
+	forgottenAfter: 45 * time.Second, refreshDelay: 3 * time.Second,
+}
+
 const (
-	beatEvery      = 3 * time.Second
-	deadAfter      = 15 * time.Second
-	upkeepEvery    = 5 * time.Second
-	forgottenAfter = 45 * time.Second
-	sweepWindow    = 10_000
-	jobTimeout     = time.Minute
+	sweepWindow = 10_000
+	jobTimeout  = time.Minute
 )
 
 // Runner works truenorth's jobs in this process.
@@ -112,6 +121,7 @@ type Runner struct {
 	logger *slog.Logger
 	budget *budget
 	guard  *guard
+	timing timing
 }
 
 // New makes a Runner. It reaches neither Postgres nor Polar yet.
@@ -131,6 +141,7 @@ func New(s *store.Store, config Config) (*Runner, error) {
 		store:  s,
 		config: config,
 		logger: config.Logger,
+		timing: defaultTiming,
 	}
 	r.budget = newBudget(s, config.RateLimit, config.Logger)
 	config.API.Gate = r.budget.gate

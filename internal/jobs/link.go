@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 
 	"github.com/google/uuid"
@@ -32,10 +33,19 @@ const (
 // itself is who acts where no person does.
 const itself = "truenorth"
 
+// Why a link ends, in its history.
+const (
+	endCustomerDeleted   = "customer_deleted"
+	endUserDeleted       = "user_deleted"
+	endEvidenceWithdrawn = "evidence_withdrawn"
+	endBasisChanged      = "basis_changed" // the link goes on
+)
+
 // linkCustomers brings the links of these customers to what the mirror, the requests and the local users say.
 func (r *Runner) linkCustomers(ctx context.Context, tx *store.Tx, customers []uuid.UUID) error {
-	// A link that ends may let another customer's claim through, which ends no link: two rounds are enough.
-	for range 2 {
+	// A link that ends may let another customer's claim through. Every round but the last ends links, and none that
+	// this transaction made.
+	for len(customers) > 0 {
 		freed, err := r.linkRound(ctx, tx, distinct(customers))
 		if err != nil || len(freed) == 0 {
 			return err
@@ -96,7 +106,7 @@ func (r *Runner) linkRound(ctx context.Context, tx *store.Tx, customers []uuid.U
 		}
 	}
 	if len(based) > 0 {
-		if err := tx.EndLinks(ctx, based, slices.Repeat([]string{"basis_changed"}, len(based)), false); err != nil {
+		if err := tx.EndLinks(ctx, based, slices.Repeat([]string{endBasisChanged}, len(based)), false); err != nil {
 			return nil, err
 		}
 	}
@@ -136,7 +146,7 @@ type linkFacts struct {
 func gatherLinkFacts(ctx context.Context, tx *store.Tx, customers []uuid.UUID) (*linkFacts, error) {
 	keys := make([]string, len(customers))
 	for i, id := range customers {
-		keys[i] = "polar:customer:" + id.String()
+		keys[i] = customerLock(id)
 	}
 	if err := tx.Lock(ctx, keys); err != nil {
 		return nil, err
@@ -171,11 +181,10 @@ func gatherLinkFacts(ctx context.Context, tx *store.Tx, customers []uuid.UUID) (
 		f.linked = map[string][]uuid.UUID{}
 		return f, nil
 	}
-	users := make([]string, 0, len(named))
-	keys = keys[:0]
-	for user := range named {
-		users = append(users, user)
-		keys = append(keys, "polar:user:"+user)
+	users := slices.Collect(maps.Keys(named))
+	keys = make([]string, len(users))
+	for i, user := range users {
+		keys[i] = userLock(user)
 	}
 	// Two customers must not be given to one user by two transactions at once.
 	if err := tx.Lock(ctx, keys); err != nil {
@@ -196,9 +205,38 @@ type decision struct {
 	obsolete  []int64 // open conflicts whose cause is gone
 }
 
-// decide is the rule of linking: DESIGN's "strongest evidence first, nothing overwritten".
-func (f *linkFacts) decide(s store.LinkSubject) decision {
-	var d decision
+// claim is a local user whom evidence names for a customer.
+type claim struct {
+	user     string
+	basis    string
+	checkout uuid.UUID // the evidence of basis checkout
+}
+
+// claims lists the live users that evidence names for a customer, each once: the one whose id it bears, which it got
+// before any checkout of it succeeded, then those whose checkouts succeeded with it, the first to succeed first.
+// matches are the checkouts that prove nothing, since an e-mail that somebody typed led to the customer.
+func (f *linkFacts) claims(s store.LinkSubject) (claims []claim, matches []store.LinkEvidence) {
+	if f.alive[s.ExternalID] {
+		claims = append(claims, claim{user: s.ExternalID, basis: basisExternalID})
+	}
+	for _, e := range f.evidence[s.CustomerID] {
+		at := slices.IndexFunc(claims, func(c claim) bool { return c.user == e.LocalUserID })
+		switch {
+		case !e.ByCustomer && !e.NoOlder:
+			matches = append(matches, e)
+		case !f.alive[e.LocalUserID]: // waits for its user
+		case at < 0:
+			claims = append(claims, claim{user: e.LocalUserID, basis: basisCheckout, checkout: e.CheckoutID})
+		case claims[at].basis == basisExternalID:
+			claims[at].basis, claims[at].checkout = basisCheckout, e.CheckoutID
+		}
+	}
+	return claims, matches
+}
+
+// decide is the rule of linking: DESIGN's "strongest evidence first, nothing overwritten". What it decides follows
+// from the facts alone, whatever order they came in, so long as no person had a say.
+func (f *linkFacts) decide(s store.LinkSubject) (d decision) {
 	wanted := map[conflictKey]bool{}
 	conflict := func(kind, user string, checkout uuid.UUID, detail string) {
 		key := conflictKey{kind, user}
@@ -216,70 +254,79 @@ func (f *linkFacts) decide(s store.LinkSubject) decision {
 	defer func() {
 		for _, known := range f.conflicts[s.CustomerID] {
 			// What Polar refused stays until a person looks; all else follows the evidence.
-			if known.Open && known.Kind != conflictExternalIDTaken && !wanted[conflictKey{known.Kind, known.LocalUserID}] {
+			if known.Open && (known.Kind != conflictExternalIDTaken || s.Deleted) && !wanted[conflictKey{known.Kind, known.LocalUserID}] {
 				d.obsolete = append(d.obsolete, known.ID)
 			}
 		}
 	}()
 
 	linked := s.LinkedUserID
-	switch {
-	case s.Deleted:
+	if s.Deleted {
 		if linked != "" {
-			d.end = "customer_deleted"
+			d.end = endCustomerDeleted
 		}
 		return d
-	case linked != "" && !f.alive[linked]:
-		d.end, linked = "user_deleted", ""
 	}
-
-	target, basis, checkout := "", "", uuid.Nil
-	var matches []store.LinkEvidence
-	disagree := false
-	for _, e := range f.evidence[s.CustomerID] {
-		switch {
-		case !e.ByCustomer && !e.NoOlder:
-			matches = append(matches, e)
-		case !f.alive[e.LocalUserID]: // waits for its user
-		case target == "":
-			target, basis, checkout = e.LocalUserID, basisCheckout, e.CheckoutID
-		case target != e.LocalUserID:
-			disagree = true
-			conflict(conflictEvidenceDisagrees, e.LocalUserID, e.CheckoutID, "checkouts of two local users succeeded with this customer")
-		}
-	}
-	if external := s.ExternalID; external != "" && f.alive[external] {
-		switch {
-		case target == "":
-			target, basis = external, basisExternalID
-		case target != external:
-			disagree = true
-			conflict(conflictEvidenceDisagrees, target, checkout, "the customer bears the id of another local user than the one whose checkout succeeded with it")
-		}
-	}
-
+	claims, matches := f.claims(s)
+	named := func(user string) int { return slices.IndexFunc(claims, func(c claim) bool { return c.user == user }) }
 	switch {
-	case target == "" || disagree:
-	case linked != "" && linked != target:
-		conflict(conflictEvidenceDisagrees, target, checkout, "the customer is linked to another local user than its evidence names")
-	case linked != "":
-		if s.LinkedBasis == basisExternalID && basis == basisCheckout {
-			d.link = &store.Link{CustomerID: s.CustomerID, LocalUserID: target, Basis: basis, CheckoutID: checkout}
-		}
-	case f.claimedByOther(target, s.CustomerID):
-		conflict(conflictUserClaimed, target, checkout, "the local user is linked to another customer")
-	default:
-		d.link = &store.Link{CustomerID: s.CustomerID, LocalUserID: target, Basis: basis, CheckoutID: checkout}
-		linked = target
+	case linked == "":
+	case !f.alive[linked]:
+		d.end, linked = endUserDeleted, ""
+	case s.LinkedBasis == basisCheckout && named(linked) < 0 &&
+		slices.ContainsFunc(matches, func(m store.LinkEvidence) bool { return m.LocalUserID == linked }):
+		d.end, linked = endEvidenceWithdrawn, "" // a guest's checkout came to light that had made the customer before
 	}
 
+	chosen := slices.IndexFunc(claims, func(c claim) bool { return !f.dismissed(s.CustomerID, c.user) })
+	switch {
+	case linked != "":
+		chosen = named(linked)
+		if chosen >= 0 && s.LinkedBasis == basisExternalID && claims[chosen].basis == basisCheckout {
+			d.link = claims[chosen].link(s.CustomerID)
+		}
+	case chosen < 0:
+	case f.claimedByOther(claims[chosen].user, s.CustomerID):
+		conflict(conflictUserClaimed, claims[chosen].user, claims[chosen].checkout, "the local user is linked to another customer")
+	default:
+		linked = claims[chosen].user
+		d.link = claims[chosen].link(s.CustomerID)
+	}
+
+	// A person who linked the customer has weighed the other claims.
+	if linked == "" || s.LinkedBasis != basisManual {
+		for i, c := range claims {
+			if i != chosen {
+				conflict(conflictEvidenceDisagrees, c.user, c.checkout, c.disagreement())
+			}
+		}
+	}
 	for _, m := range matches {
 		// An older customer was found by an e-mail that somebody typed: that proves nothing about who typed it.
 		if m.LocalUserID != linked {
-			conflict(conflictEmailMatch, m.LocalUserID, m.CheckoutID, "the customer is older than the checkout and was matched by a typed e-mail address")
+			conflict(conflictEmailMatch, m.LocalUserID, m.CheckoutID, "the customer is older than the checkout, or a guest's, and was matched by a typed e-mail address")
 		}
 	}
 	return d
+}
+
+func (c claim) link(customer uuid.UUID) *store.Link {
+	return &store.Link{CustomerID: customer, LocalUserID: c.user, Basis: c.basis, CheckoutID: c.checkout}
+}
+
+// disagreement says why a claim stands against the link of its customer, or against a stronger claim.
+func (c claim) disagreement() string {
+	if c.basis == basisExternalID {
+		return "the customer bears the id of this local user, but is another one's by its link or its checkouts"
+	}
+	return "a checkout of this local user succeeded with the customer, which is another one's by its link, its id or an earlier checkout"
+}
+
+// dismissed tells whether a person has said that this claim is not to be followed.
+func (f *linkFacts) dismissed(customer uuid.UUID, user string) bool {
+	return slices.ContainsFunc(f.conflicts[customer], func(c store.Conflict) bool {
+		return c.Dismissed && c.LocalUserID == user && (c.Kind == conflictEvidenceDisagrees || c.Kind == conflictUserClaimed)
+	})
 }
 
 type conflictKey struct{ kind, user string }
@@ -319,6 +366,9 @@ func (w *writeExternalIDWorker) Work(ctx context.Context, job *river.Job[WriteEx
 	case !polar.IsNotFound(err):
 		return r.later(err)
 	}
+	if held, err := r.stillToWrite(ctx, id, user); err != nil || !held {
+		return err
+	}
 	written, err := r.api.SetCustomerExternalID(ctx, id, user)
 	switch {
 	case polar.IsValidation(err):
@@ -330,6 +380,25 @@ func (w *writeExternalIDWorker) Work(ctx context.Context, job *river.Job[WriteEx
 	}
 	v := customerVersion(written)
 	return r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyRead(ctx, tx, typeCustomer, &v) })
+}
+
+// stillToWrite looks at the customer's first sessions at Polar once more: what is written there can never be taken
+// back, and the event of a guest's checkout that made the customer may be late or lost.
+func (r *Runner) stillToWrite(ctx context.Context, id uuid.UUID, user string) (bool, error) {
+	page, err := r.api.ListCheckouts(ctx, polar.CheckoutFilter{CustomerID: id, Sorting: "created_at", Limit: polar.MaxPageSize})
+	if err != nil {
+		return false, r.later(err)
+	}
+	versions := make([]*version, len(page.Items))
+	for i, k := range page.Items {
+		v := checkoutVersion(k)
+		versions[i] = &v
+	}
+	if err := r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyReads(ctx, tx, typeCheckout, versions, false) }); err != nil {
+		return false, err
+	}
+	current, err := r.userToWrite(ctx, id)
+	return current == user, err
 }
 
 // userToWrite is the user whose id is still to be written to the customer; empty where there is nothing to do.
@@ -369,7 +438,7 @@ func ResolveConflict(ctx context.Context, s *store.Store, id int64, link bool, a
 		if !link {
 			return tx.ResolveConflicts(ctx, []int64{id}, "dismissed", actor)
 		}
-		if err := tx.Lock(ctx, []string{"polar:customer:" + c.CustomerID.String()}); err != nil {
+		if err := tx.Lock(ctx, []string{customerLock(c.CustomerID), userLock(c.LocalUserID)}); err != nil {
 			return err
 		}
 		alive, err := tx.ListAliveUsers(ctx, []string{c.LocalUserID})
@@ -385,6 +454,28 @@ func ResolveConflict(ctx context.Context, s *store.Store, id int64, link bool, a
 		if err := tx.PutLinks(ctx, []store.Link{{CustomerID: c.CustomerID, LocalUserID: c.LocalUserID, Basis: basisManual}}, actor); err != nil {
 			return err
 		}
-		return tx.ResolveConflicts(ctx, []int64{id}, "linked", actor)
+		// The person has weighed the customer's other claims too; typed e-mail addresses are another matter.
+		conflicts, err := tx.ListConflicts(ctx, []uuid.UUID{c.CustomerID})
+		if err != nil {
+			return err
+		}
+		settled, obsolete := []int64{id}, []int64{}
+		for _, other := range conflicts {
+			switch {
+			case !other.Open || other.ID == id:
+			case other.LocalUserID == c.LocalUserID:
+				settled = append(settled, other.ID)
+			case other.Kind != conflictEmailMatch:
+				obsolete = append(obsolete, other.ID)
+			}
+		}
+		if err := tx.ResolveConflicts(ctx, settled, "linked", actor); err != nil {
+			return err
+		}
+		return tx.ResolveConflicts(ctx, obsolete, "obsolete", itself)
 	})
 }
+
+// Keys of the locks under which links are decided.
+func customerLock(id uuid.UUID) string { return "polar:customer:" + id.String() }
+func userLock(id string) string        { return "polar:user:" + id }

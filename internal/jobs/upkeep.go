@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/truenorth-dev/truenorth/internal/store"
@@ -11,7 +12,7 @@ import (
 // keepHouse shows that this worker is alive and, in one worker at a time, proves that nothing is forgotten. It runs
 // beside River, not in it: it must not depend on what it checks, nor wait for a new leader to be elected.
 func (r *Runner) keepHouse(ctx context.Context) {
-	beat, upkeep := time.NewTicker(beatEvery), time.NewTicker(upkeepEvery)
+	beat, upkeep := time.NewTicker(r.timing.beatEvery), time.NewTicker(r.timing.upkeepEvery)
 	defer beat.Stop()
 	defer upkeep.Stop()
 	beating := make(chan struct{})
@@ -67,22 +68,22 @@ func (r *Runner) Upkeep(ctx context.Context) error {
 
 func (r *Runner) returnWork(ctx context.Context) error {
 	return r.store.InTx(ctx, func(tx *store.Tx) error {
-		returned, err := tx.ReturnDeadJobs(ctx, deadAfter)
+		returned, err := tx.ReturnDeadJobs(ctx, r.timing.deadAfter)
 		if err != nil {
 			return err
 		}
 		var requeued int
 		for {
-			swept, err := tx.SweepEvents(ctx, forgottenAfter, sweepWindow)
+			swept, err := tx.SweepEvents(ctx, r.timing.forgottenAfter, sweepWindow)
 			if err != nil {
 				return err
 			}
 			requeued += swept.Requeued
-			if swept.Considered < sweepWindow || swept.Pending > 0 {
+			if swept.Requeued == 0 && (swept.Considered < sweepWindow || swept.Pending > 0) {
 				break
 			}
 		}
-		requests, err := tx.SweepCheckoutRequests(ctx, forgottenAfter)
+		requests, err := tx.SweepCheckoutRequests(ctx, r.timing.forgottenAfter)
 		if err != nil {
 			return err
 		}
@@ -106,7 +107,7 @@ func (r *Runner) relink(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ids := append(waiting, orphaned...)
+	ids := slices.Concat(waiting, orphaned)
 	if len(ids) == 0 {
 		return nil
 	}

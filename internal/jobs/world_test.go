@@ -29,7 +29,7 @@ const secret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 // world is a database, ingest, a worker and a fake Polar that sends to ingest: all that the product is, in one process.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	store   *store.Store
 	fake    *polarfake.Fake
 	api     *httptest.Server // the fake's
@@ -43,20 +43,23 @@ type world struct {
 type worldOptions struct {
 	fake    polarfake.Options
 	jobs    jobs.Config
-	offline bool // Polar sends nothing: the test posts by itself
-	idle    bool // no worker is started
+	offline bool               // Polar sends nothing: the test posts by itself
+	idle    bool               // no worker is started
+	tune    func(*jobs.Runner) // changes a worker before it starts
+
+	between func(fake http.Handler) http.Handler // a proxy on the way from the worker to the fake
 }
 
-func newWorld(t *testing.T, options worldOptions) *world {
-	t.Helper()
-	w := &world{t: t, options: options, store: storetest.New(t), stop: func() {}}
+func newWorld(tb testing.TB, options worldOptions) *world {
+	tb.Helper()
+	w := &world{t: tb, options: options, store: storetest.New(tb), stop: func() {}}
 
 	verifier, err := polar.NewVerifier([]string{secret})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	w.ingest = httptest.NewServer(ingest.New(w.store, verifier, testLogger(t)).Handler())
-	t.Cleanup(w.ingest.Close)
+	w.ingest = httptest.NewServer(ingest.New(w.store, verifier, testLogger(tb)).Handler())
+	tb.Cleanup(w.ingest.Close)
 
 	if !options.offline {
 		options.fake.WebhookURL, options.fake.WebhookSecret = w.ingest.URL+ingest.Route, secret
@@ -65,13 +68,17 @@ func newWorld(t *testing.T, options worldOptions) *world {
 		options.fake.RetryScale = 0.01
 	}
 	w.fake = polarfake.New(options.fake)
-	t.Cleanup(w.fake.Close)
-	w.api = httptest.NewServer(w.fake)
-	t.Cleanup(w.api.Close)
+	tb.Cleanup(w.fake.Close)
+	var api http.Handler = w.fake
+	if options.between != nil {
+		api = options.between(w.fake)
+	}
+	w.api = httptest.NewServer(api)
+	tb.Cleanup(w.api.Close)
 	w.fake.SetPublicURL(w.api.URL)
 
 	w.client = truenorth.NewClient(w.store.Pool())
-	t.Cleanup(w.client.Close)
+	tb.Cleanup(w.client.Close)
 	if !options.idle {
 		w.startWorker()
 	}
@@ -89,6 +96,9 @@ func (w *world) startWorker() {
 		w.t.Fatal(err)
 	}
 	w.runner = runner
+	if w.options.tune != nil {
+		w.options.tune(runner)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	ready := make(chan struct{})
@@ -112,12 +122,12 @@ func (w *world) startWorker() {
 	w.t.Cleanup(w.stop)
 }
 
-func testLogger(t *testing.T) *slog.Logger {
-	t.Helper()
+func testLogger(tb testing.TB) *slog.Logger {
+	tb.Helper()
 	if !testing.Verbose() {
 		return slog.New(slog.DiscardHandler)
 	}
-	return slog.New(slog.NewTextHandler(t.Output(), nil))
+	return slog.New(slog.NewTextHandler(tb.Output(), nil))
 }
 
 // post sends a signed delivery and returns the status of the answer.
@@ -199,13 +209,13 @@ func all[T any](w *world, sql string, args ...any) []T {
 }
 
 // eventually polls until check succeeds.
-func eventually(t *testing.T, check func() error) {
-	t.Helper()
-	within(t, 20*time.Second, check)
+func eventually(tb testing.TB, check func() error) {
+	tb.Helper()
+	within(tb, 20*time.Second, check)
 }
 
-func within(t *testing.T, limit time.Duration, check func() error) {
-	t.Helper()
+func within(tb testing.TB, limit time.Duration, check func() error) {
+	tb.Helper()
 	deadline := time.Now().Add(limit)
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -215,7 +225,7 @@ func within(t *testing.T, limit time.Duration, check func() error) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %v", limit, err)
+			tb.Fatalf("not within %s: %v", limit, err)
 		}
 		<-ticker.C
 	}

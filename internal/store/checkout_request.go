@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -141,10 +142,10 @@ func (s *Store) MarkPosting(ctx context.Context, c Claim, customerID uuid.UUID, 
 	return n == 1, nil
 }
 
-// RetryLater gives the request back after a try that failed; outcomeUnknown keeps the mark of MarkPosting.
-func (s *Store) RetryLater(ctx context.Context, c Claim, reason string, outcomeUnknown bool) error {
+// RetryLater gives the request back after a try that failed; the mark of MarkPosting stays where the claim is unresolved.
+func (s *Store) RetryLater(ctx context.Context, c Claim, reason string) error {
 	_, err := s.q.CheckoutRequestRetryLater(ctx, s.pool, dbsqlc.CheckoutRequestRetryLaterParams{
-		ID: c.ID, Attempt: c.Attempt, Error: storableText(reason), OutcomeUnknown: outcomeUnknown,
+		ID: c.ID, Attempt: c.Attempt, Error: storableText(reason), OutcomeUnknown: c.Unresolved,
 	})
 	if err != nil {
 		return fmt.Errorf("giving back checkout request %s: %w", c.ID, interpret(err))
@@ -174,12 +175,19 @@ func (t *Tx) SetSessionCustomer(ctx context.Context, requestID, customerID uuid.
 	return nil
 }
 
+const codeUniqueViolation = "23505"
+
 // FollowCheckouts brings the requests of these sessions to what the mirror says, records second sessions as drift,
 // and tells those who wait.
 func (t *Tx) FollowCheckouts(ctx context.Context, checkoutIDs []uuid.UUID) error {
 	changed, err := t.q.CheckoutRequestFollow(ctx, t.tx, checkoutIDs)
+	err = interpret(err)
+	if refused, ok := errors.AsType[*RefusedError](err); ok && refused.Code == codeUniqueViolation {
+		// A request came back to life while another took its key. The next try sees that one, and gives it the key.
+		err = fmt.Errorf("%w: %s", ErrUnavailable, refused.Message)
+	}
 	if err != nil {
-		return fmt.Errorf("following %d checkouts: %w", len(checkoutIDs), interpret(err))
+		return fmt.Errorf("following %d checkouts: %w", len(checkoutIDs), err)
 	}
 	if err := t.q.CheckoutRequestDuplicateSessions(ctx, t.tx, checkoutIDs); err != nil {
 		return fmt.Errorf("looking for second sessions: %w", interpret(err))
@@ -231,6 +239,9 @@ func (s *Store) ListDueCheckouts(ctx context.Context, grace time.Duration, limit
 
 // AllowCheckoutFields makes create_checkout let exactly these fields pass besides those it knows.
 func (s *Store) AllowCheckoutFields(ctx context.Context, names []string) error {
+	if names == nil {
+		names = []string{} // a nil slice is SQL's null, which would forget none
+	}
 	return s.InTx(ctx, func(tx *Tx) error {
 		if err := tx.q.CheckoutFieldForget(ctx, tx.tx, names); err != nil {
 			return fmt.Errorf("forgetting extra checkout fields: %w", interpret(err))

@@ -68,8 +68,7 @@ func interpret(err error) error {
 
 // connectWords leaves out the driver's account of the connection string.
 func connectWords(err error) string {
-	var connectErr *pgconn.ConnectError
-	if errors.As(err, &connectErr) {
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return "cannot connect"
 	}
 	return err.Error()

@@ -152,6 +152,7 @@ type Conflict struct {
 	Detail      string
 	DetectedAt  time.Time
 	Open        bool
+	Dismissed   bool // a person said that there is nothing in it
 }
 
 // ListConflicts reads the conflicts of these customers that count: open ones, and those that a person settled.
@@ -162,7 +163,7 @@ func (t *Tx) ListConflicts(ctx context.Context, ids []uuid.UUID) ([]Conflict, er
 	}
 	conflicts := make([]Conflict, len(rows))
 	for i, r := range rows {
-		conflicts[i] = Conflict{ID: r.ID, CustomerID: r.CustomerID, LocalUserID: r.LocalUserID, Kind: r.Kind, Open: r.Open}
+		conflicts[i] = Conflict{ID: r.ID, CustomerID: r.CustomerID, LocalUserID: r.LocalUserID, Kind: r.Kind, Open: r.Open, Dismissed: r.Dismissed}
 	}
 	return conflicts, nil
 }
@@ -214,7 +215,7 @@ func (t *Tx) GetOpenConflict(ctx context.Context, id int64) (Conflict, error) {
 	return Conflict{ID: r.ID, CustomerID: r.CustomerID, LocalUserID: r.LocalUserID, Kind: r.Kind, Detail: r.Detail, DetectedAt: r.DetectedAt, Open: true}, nil
 }
 
-// ListWaitingCustomers gives customers without a link for whom evidence names a user who is alive by now.
+// ListWaitingCustomers gives customers without a link for whom evidence names a user who is alive, and free, by now.
 func (s *Store) ListWaitingCustomers(ctx context.Context, limit int32) ([]uuid.UUID, error) {
 	ids, err := s.q.LinkWaitingList(ctx, s.pool, limit)
 	if err != nil {

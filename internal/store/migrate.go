@@ -149,8 +149,10 @@ func (s *Store) MapLocalUsers(ctx context.Context, m MapUsers) (indexed bool, er
 	}
 	var selected [4]string
 	for i, c := range []struct{ name, cast, missing string }{
-		{m.ID, "text", ""}, {m.Email, "text", "null::text"},
-		{m.CreatedAt, "timestamptz", "null::timestamptz"}, {m.DeletedAt, "timestamptz", "null::timestamptz"},
+		{m.ID, "text", ""},
+		{m.Email, "text", "null::text"},
+		{m.CreatedAt, "timestamptz", "null::timestamptz"},
+		{m.DeletedAt, "timestamptz", "null::timestamptz"},
 	} {
 		if selected[i], err = column(c.name, c.cast, c.missing); err != nil {
 			return false, err

@@ -132,7 +132,7 @@ func TestSqlcSeesRiversTablesAsTheyAre(t *testing.T) {
 	t.Parallel()
 	const columns = `select a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end
 		from pg_attribute a where a.attrelid = 'polar.river_job'::regclass and a.attnum > 0 and not a.attisdropped order by 1`
-	real := storetest.New(t)
+	migrated := storetest.New(t)
 	described := storetest.Open(t, storetest.EmptyURL(t))
 	file, err := os.ReadFile("../../queries/river/schema.sql")
 	if err != nil {
@@ -141,7 +141,7 @@ func TestSqlcSeesRiversTablesAsTheyAre(t *testing.T) {
 	if _, err := described.Pool().Exec(t.Context(), string(file)); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(column[string](t, described, columns), column[string](t, real, columns)); diff != "" {
+	if diff := cmp.Diff(column[string](t, described, columns), column[string](t, migrated, columns)); diff != "" {
 		t.Errorf("queries/river/schema.sql and River's migrations differ (-file +River):\n%s", diff)
 	}
 }

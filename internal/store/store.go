@@ -4,6 +4,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -37,7 +38,7 @@ func Open(databaseURL, applicationName string) (*Store, error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		// The driver's words may hold the password.
-		return nil, fmt.Errorf("reading DATABASE_URL: not a Postgres connection URL or keyword string")
+		return nil, errors.New("reading DATABASE_URL: not a Postgres connection URL or keyword string")
 	}
 	if config.ConnConfig.RuntimeParams["application_name"] == "" {
 		config.ConnConfig.RuntimeParams["application_name"] = applicationName
@@ -72,7 +73,7 @@ func (s *Store) Ping(ctx context.Context) error {
 		return fmt.Errorf("asking Postgres: %w", interpret(err))
 	}
 	if !migrated {
-		return fmt.Errorf("schema polar is missing: run `truenorth migrate`")
+		return errors.New("schema polar is missing: run `truenorth migrate`")
 	}
 	return nil
 }

@@ -327,7 +327,7 @@ func (q *Queries) CheckoutRequestInsertFailed(ctx context.Context, db DBTX, arg 
 const checkoutRequestPosting = `-- name: CheckoutRequestPosting :execrows
 update polar.checkout_request r
    set posted_at = coalesce(r.posted_at, now()), customer_id = $1, leased_until = now() + $2::interval, updated_at = now()
- where r.id = $3 and r.attempt = $4 and r.state = 'creating' and r.leased_until > now()
+ where r.id = $3 and r.attempt = $4 and r.state = 'creating' and r.leased_until is not null
 `
 
 type CheckoutRequestPostingParams struct {
@@ -337,7 +337,8 @@ type CheckoutRequestPostingParams struct {
 	Attempt    int32
 }
 
-// Marks that a session may come to be from now on, before the call that creates it.
+// Marks that a session may come to be from now on, before the call that creates it. A lease that ran out is renewed
+// too: whoever had taken the request since would have raised attempt.
 func (q *Queries) CheckoutRequestPosting(ctx context.Context, db DBTX, arg CheckoutRequestPostingParams) (int64, error) {
 	result, err := db.Exec(ctx, checkoutRequestPosting,
 		arg.CustomerID,
@@ -354,7 +355,7 @@ func (q *Queries) CheckoutRequestPosting(ctx context.Context, db DBTX, arg Check
 const checkoutRequestRenew = `-- name: CheckoutRequestRenew :execrows
 update polar.checkout_request r
    set leased_until = now() + $1::interval
- where r.id = $2 and r.attempt = $3 and r.state = 'creating' and r.leased_until > now()
+ where r.id = $2 and r.attempt = $3 and r.state = 'creating' and r.leased_until is not null
 `
 
 type CheckoutRequestRenewParams struct {

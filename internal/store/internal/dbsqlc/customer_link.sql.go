@@ -207,7 +207,8 @@ func (q *Queries) LinkConflictInsertMany(ctx context.Context, db DBTX, arg LinkC
 }
 
 const linkConflictList = `-- name: LinkConflictList :many
-select f.id, f.customer_id, f.local_user_id, f.kind, (f.resolved_at is null)::boolean as open
+select f.id, f.customer_id, f.local_user_id, f.kind, (f.resolved_at is null)::boolean as open,
+       (f.resolution is not distinct from 'dismissed')::boolean as dismissed
   from polar.link_conflict f
  where f.customer_id = any ($1::uuid[])
    and (f.resolved_at is null or f.resolved_by <> 'truenorth')
@@ -220,6 +221,7 @@ type LinkConflictListRow struct {
 	LocalUserID string
 	Kind        string
 	Open        bool
+	Dismissed   bool
 }
 
 // Conflicts of these customers that count: the open ones, and those that a person has settled.
@@ -238,6 +240,7 @@ func (q *Queries) LinkConflictList(ctx context.Context, db DBTX, customerIds []u
 			&i.LocalUserID,
 			&i.Kind,
 			&i.Open,
+			&i.Dismissed,
 		); err != nil {
 			return nil, err
 		}
@@ -315,13 +318,13 @@ select k.customer_id::uuid as customer_id,
        k.id as checkout_id,
        r.external_customer_id::text as local_user_id,
        coalesce(r.customer_id = k.customer_id, false)::boolean as by_customer,
-       (c.created_at >= k.created_at and not exists (
+       (c.created_at >= k.created_at and (c.external_id is not distinct from r.external_customer_id or not exists (
             select from polar.checkout g
               left join polar.checkout_request q on q.id = g.request_id
-             where g.customer_id = c.id and g.id <> k.id and g.status in ('confirmed', 'succeeded')
+             where g.customer_id = c.id and g.id <> k.id
                and g.created_at <= c.created_at
                and q.external_customer_id is null
-       ))::boolean as no_older
+       )))::boolean as no_older
   from polar.checkout k
   join polar.checkout_request r on r.id = k.request_id
   join polar.customer c on c.id = k.customer_id
@@ -330,7 +333,7 @@ select k.customer_id::uuid as customer_id,
    and r.external_customer_id is not null
    and c.created_at is not null
    and k.created_at is not null
- order by k.customer_id, k.created_at, k.id
+ order by k.customer_id, k.version_modified_at, k.id
 `
 
 type LinkEvidenceListRow struct {
@@ -344,7 +347,9 @@ type LinkEvidenceListRow struct {
 // Succeeded checkouts of these customers that truenorth created for a user. by_customer: the session was created
 // with this customer. no_older: the customer is no older than the session (both times are of Polar's clock), and no
 // guest's checkout may have made it instead: a session kept open until a stranger has become a customer, then paid
-// with the stranger's e-mail address, proves nothing either.
+// with the stranger's e-mail address, proves nothing either. The guest's payment need not have succeeded: a session
+// older than its customer got it when the guest pressed pay. A customer that bears the user's id is beyond that doubt:
+// Polar gave it the id of the session that made it.
 func (q *Queries) LinkEvidenceList(ctx context.Context, db DBTX, ids []uuid.UUID) ([]LinkEvidenceListRow, error) {
 	rows, err := db.Query(ctx, linkEvidenceList, ids)
 	if err != nil {
@@ -448,12 +453,12 @@ func (q *Queries) LinkSubjectList(ctx context.Context, db DBTX, ids []uuid.UUID)
 
 const linkWaitingList = `-- name: LinkWaitingList :many
 select w.id::uuid as id from (
-    select c.id
+    select c.id, u.id as local_user_id
       from polar.customer c
       join polar.local_user u on u.id = c.external_id and u.deleted_at is null
      where c.deleted_at is null
     union
-    select c.id
+    select c.id, u.id
       from polar.checkout k
       join polar.checkout_request r on r.id = k.request_id
       join polar.local_user u on u.id = r.external_customer_id and u.deleted_at is null
@@ -461,11 +466,17 @@ select w.id::uuid as id from (
      where k.status = 'succeeded' and (r.customer_id = c.id or c.created_at >= k.created_at)
 ) w
  where not exists (select from polar.customer_link l where l.customer_id = w.id)
-   and not exists (select from polar.link_conflict f where f.customer_id = w.id and (f.resolved_at is null or f.resolved_by <> 'truenorth'))
+   and not exists (select from polar.link_conflict f where f.customer_id = w.id and f.local_user_id = w.local_user_id and (f.resolved_at is null or f.resolved_by <> 'truenorth'))
+union
+select f.customer_id
+  from polar.link_conflict f
+ where f.resolved_at is null and f.kind = 'user_claimed'
+   and not exists (select from polar.customer_link l where l.local_user_id = f.local_user_id)
  limit $1::integer
 `
 
-// Customers without a link for whom evidence names a user who is alive by now.
+// Customers without a link for whom evidence names a user who is alive by now, unless a conflict about the two says
+// why not; and those that waited for a user to become free, who is.
 func (q *Queries) LinkWaitingList(ctx context.Context, db DBTX, maxRows int32) ([]uuid.UUID, error) {
 	rows, err := db.Query(ctx, linkWaitingList, maxRows)
 	if err != nil {

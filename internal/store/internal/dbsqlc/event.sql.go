@@ -268,8 +268,8 @@ with watermark as (
 ), moved as (
     update polar.event_sweep s
        set swept_seq = greatest(s.swept_seq, coalesce(
-               (select min(p.seq) - 1 from pending p),
-               (select min(c.seq) - 1 from considered c where not c.due),
+               least((select min(p.seq) - 1 from pending p),
+                     (select min(c.seq) - 1 from considered c where not c.due)),
                (select max(c.seq) from considered c),
                s.swept_seq))
     returning s.swept_seq

@@ -104,8 +104,8 @@ update polar.customer c
  where s.customer_id = c.id
    and c.id = any ($1::uuid[])
    and not c.tombstone
-   and polar.is_newer('event', false, s.version_at, s.version_modified_at, 0,
-                      c.version_from, false, c.version_at, c.version_modified_at, 0)
+   and polar.is_newer('event', false, s.version_at, s.version_modified_at, 0, s.version_webhook_id,
+                      c.version_from, false, c.version_at, c.version_modified_at, 0, c.version_webhook_id)
    and c.doc is distinct from (n.full_doc || s.doc)
 `
 
@@ -134,7 +134,8 @@ on conflict (customer_id) do update
    set doc = excluded.doc, active_subscriptions = excluded.active_subscriptions, granted_benefits = excluded.granted_benefits,
        active_meters = excluded.active_meters, version_at = excluded.version_at,
        version_modified_at = excluded.version_modified_at, version_webhook_id = excluded.version_webhook_id, synced_at = now()
- where (excluded.version_at, excluded.version_modified_at) > (o.version_at, o.version_modified_at)
+ where polar.is_newer('event', false, excluded.version_at, excluded.version_modified_at, 0, excluded.version_webhook_id,
+                      'event', false, o.version_at, o.version_modified_at, 0, o.version_webhook_id)
 returning customer_id
 `
 

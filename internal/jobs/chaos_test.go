@@ -1,0 +1,249 @@
+package jobs_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/truenorth-dev/truenorth/internal/ingest"
+	"github.com/truenorth-dev/truenorth/internal/polar"
+	"github.com/truenorth-dev/truenorth/internal/polarfake"
+	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+)
+
+// bigHistory is one of at least n events, a fifth of which come twice and all in any order.
+func bigHistory(t *testing.T, n int) (h history, disturbed []store.Delivery) {
+	t.Helper()
+	random := rand.New(rand.NewPCG(42, 42))
+	h = playHistory(t, random, n*2/3, false)
+	if len(h.events) < n {
+		t.Fatalf("the history has %d events, want %d: play more steps", len(h.events), n)
+	}
+	return h, disturb(h.events, random)
+}
+
+func TestThousandsOfShuffledAndDoubledEventsEndInTheTablesOfTheInOrderRun(t *testing.T) {
+	t.Parallel()
+	h, disturbed := bigHistory(t, 4200)
+	if len(disturbed) < 5000 {
+		t.Fatalf("%d deliveries, want 5000", len(disturbed))
+	}
+	l := newLedger(t)
+	random := rand.New(rand.NewPCG(7, 7))
+	l.prepare(h)
+	l.apply(h.events, 100, 1, random)
+	want := outcome(t, l.store)
+	l.prepare(h)
+	l.apply(disturbed, 200, 4, random)
+	sameOutcome(t, fmt.Sprintf("%d deliveries", len(disturbed)), outcome(t, l.store), want)
+}
+
+// process is one of truenorth's programs, which the test kills without warning and starts again.
+type process struct {
+	t       *testing.T
+	program string
+	env     []string
+
+	mu      sync.Mutex
+	command *exec.Cmd
+	output  *bytes.Buffer
+}
+
+func (p *process) start() {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.output = &bytes.Buffer{}
+	p.command = exec.Command(p.program)
+	p.command.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "DATABASE_URL") || strings.HasPrefix(v, "POLAR_")
+	}), p.env...)
+	p.command.Stderr = p.output
+	if err := p.command.Start(); err != nil {
+		p.t.Errorf("starting %s: %v", p.program, err)
+	}
+}
+
+// kill ends the process as a power cut does.
+func (p *process) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = p.command.Process.Kill()
+	_ = p.command.Wait()
+}
+
+// buildPrograms builds ingest and worker as this test was built.
+func buildPrograms(t *testing.T) (ingestPath, workerPath string) {
+	t.Helper()
+	dir := t.TempDir()
+	args := []string{"build", "-o", dir + string(filepath.Separator)}
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		args = append(args, "-race") // then the packages below are built already
+	}
+	command := exec.CommandContext(t.Context(), "go", append(args, "./cmd/ingest", "./cmd/worker")...)
+	command.Dir = "../.."
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("building the programs: %v\n%s", err, out)
+	}
+	return filepath.Join(dir, "ingest"), filepath.Join(dir, "worker")
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
+}
+
+// TestKilledProcessesLoseNothingThatWasAcknowledged kills real ingest and worker processes while a sender delivers a
+// shuffled history as Polar would: again and again until an answer of 2xx.
+func TestKilledProcessesLoseNothingThatWasAcknowledged(t *testing.T) {
+	t.Parallel()
+	h, deliveries := bigHistory(t, 1500)
+	l := newLedger(t)
+	random := rand.New(rand.NewPCG(3, 3))
+	l.prepare(h)
+	l.apply(h.events, 100, 1, random)
+	want := outcome(t, l.store)
+
+	ingestPath, workerPath := buildPrograms(t)
+	fake := polarfake.New(polarfake.Options{}) // knows nothing of the history: what it is asked about is not there
+	t.Cleanup(fake.Close)
+	api := httptest.NewServer(fake)
+	t.Cleanup(api.Close)
+	url := storetest.URL(t)
+	s := storetest.Open(t, url)
+	h.seed(t, s)
+
+	var processes []*process
+	var addrs []string
+	for range 2 {
+		addr := freeAddr(t)
+		addrs = append(addrs, addr)
+		processes = append(processes,
+			&process{t: t, program: ingestPath, env: []string{"DATABASE_URL=" + url, "POLAR_WEBHOOK_SECRETS=" + secret, "INGEST_ADDR=" + addr}},
+			&process{t: t, program: workerPath, env: []string{
+				"DATABASE_URL=" + url, "POLAR_ACCESS_TOKEN=polar_oat_test", "POLAR_API_URL=" + api.URL + "/v1", "POLAR_RATE_LIMIT=0", "WORKER_ADDR=127.0.0.1:0",
+			}})
+	}
+	for _, p := range processes {
+		p.start()
+		t.Cleanup(p.kill)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, p := range processes {
+				t.Logf("%s, the last of its log:\n%s", filepath.Base(p.program), p.output.Bytes()[max(0, p.output.Len()-2000):])
+			}
+		}
+	})
+
+	// At each of these counts of acknowledged deliveries a process, now this, now that, dies.
+	const kills = 8
+	progress := make(chan int, len(deliveries))
+	killed := make(chan struct{})
+	go func() {
+		defer close(killed)
+		next := 0
+		for acknowledged := range progress {
+			if next < kills && acknowledged >= (next+1)*len(deliveries)/(kills+1) {
+				victim := processes[next%len(processes)]
+				victim.kill()
+				victim.start()
+				next++
+			}
+		}
+		for _, p := range processes { // all at once, with the queue as full as it is
+			p.kill()
+		}
+		for _, p := range processes {
+			p.start()
+		}
+	}()
+	var acknowledged atomic.Int64
+	queue := make(chan store.Delivery)
+	var senders sync.WaitGroup
+	client := &http.Client{Timeout: 10 * time.Second}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for range 8 {
+		senders.Go(func() {
+			for d := range queue {
+				if err := deliver(ctx, client, addrs, d); err != nil {
+					t.Error(err)
+					continue
+				}
+				progress <- int(acknowledged.Add(1))
+			}
+		})
+	}
+	for _, d := range deliveries {
+		queue <- d
+	}
+	close(queue)
+	senders.Wait()
+	close(progress)
+	<-killed
+
+	applied := func() error {
+		var missing int
+		err := s.Pool().QueryRow(t.Context(), "select count(*) from polar.event where state <> 'applied'").Scan(&missing)
+		if err == nil && missing > 0 {
+			return fmt.Errorf("%d events are not applied", missing)
+		}
+		return err
+	}
+	within(t, time.Minute, applied)
+	sameOutcome(t, "after all kills", outcome(t, s), want)
+}
+
+// deliver posts an event until an ingest takes it.
+func deliver(ctx context.Context, client *http.Client, addrs []string, d store.Delivery) error {
+	pause := time.NewTicker(20 * time.Millisecond)
+	defer pause.Stop()
+	for try := 0; ; try++ {
+		headers, err := polar.Sign(secret, d.WebhookID, time.Now(), d.Body, polar.DerivationAuto)
+		if err != nil {
+			return err
+		}
+		target := "http://" + addrs[(try+len(d.WebhookID)+int(d.WebhookID[0]))%len(addrs)] + ingest.Route
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(d.Body))
+		if err != nil {
+			return err
+		}
+		request.Header = headers
+		response, err := client.Do(request)
+		if err == nil {
+			_ = response.Body.Close()
+			switch response.StatusCode / 100 {
+			case 2:
+				return nil
+			case 4:
+				return fmt.Errorf("event %s was refused with %d", d.WebhookID, response.StatusCode)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("event %s was never taken: %w", d.WebhookID, ctx.Err())
+		case <-pause.C:
+		}
+	}
+}
