@@ -125,7 +125,7 @@ func (o checkoutOptions) validated(params CheckoutParams) (json.RawMessage, erro
 
 func validateKey(key string) error {
 	const longest = 255
-	message := ""
+	var message string
 	switch n := utf8.RuneCountInString(key); {
 	case n == 0:
 		message = "is empty; give 1 to 255 characters, or no key"

@@ -82,9 +82,13 @@ func (c checkoutCreateCommand) params(stdin io.Reader) (json.RawMessage, error) 
 		}
 		return params, nil
 	}
-	return json.Marshal(truenorth.CheckoutParams{
+	params, err := json.Marshal(truenorth.CheckoutParams{
 		Products: c.Product, ExternalCustomerID: c.ExternalCustomerID, CustomerEmail: c.Email, SuccessURL: c.SuccessURL,
 	})
+	if err != nil {
+		return nil, fmt.Errorf("encoding params: %w", err)
+	}
+	return params, nil
 }
 
 type checkoutGetCommand struct {

@@ -132,7 +132,7 @@ func (c devCommand) startFake(ctx context.Context, group *errgroup.Group, config
 	}
 	none := 0
 	config.WebhookSecrets = []cmdconfig.Secret{cmdconfig.Secret(secret)}
-	config.Polar = cmdconfig.Polar{
+	config.Polar = cmdconfig.Polar{ //nolint:gosec // the fake takes any token
 		AccessToken: "polar_oat_fake", APIURL: "http://" + listener.Addr().String() + "/v1", Version: config.Version, RateLimit: &none,
 	}
 	demo.Products = demoProducts

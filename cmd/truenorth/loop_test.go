@@ -25,7 +25,7 @@ func TestABuyerPaysInABrowserAndIsLinked(t *testing.T) {
 	t.Parallel()
 	browser := startBrowser(t)
 	data := t.TempDir()
-	if err := os.Chmod(data, 0o755); err != nil { //nolint:gosec // Postgres runs as another user when this is root
+	if err := os.Chmod(data, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	dev := startDev(t, data)
@@ -87,7 +87,7 @@ func startDev(t *testing.T, data string) *devRun {
 	}
 	ports := freePorts(t, 3)
 	d := &devRun{ended: make(chan error, 1), output: output}
-	d.command = exec.CommandContext(context.Background(), program(t), "dev", "--verbose", "--data", data, "--fake-addr", ports[0]) //nolint:gosec // our own program
+	d.command = exec.CommandContext(context.Background(), program(t), "dev", "--verbose", "--data", data, "--fake-addr", ports[0])
 	d.command.Env = append(withoutOurs(os.Environ()), "INGEST_ADDR="+ports[1], "WORKER_ADDR="+ports[2])
 	d.command.Stderr = output
 	stdout, err := d.command.StdoutPipe()

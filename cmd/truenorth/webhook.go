@@ -95,7 +95,7 @@ func (c webhookSendCommand) Run(ctx context.Context, e *environment) error {
 	}
 	fmt.Fprintf(e.stdout, "%s %s\n", response.Status, strings.TrimSpace(string(answer)))
 	if response.StatusCode < 200 || response.StatusCode > 299 {
-		return fmt.Errorf("the delivery was refused; Polar would call this a failure")
+		return errors.New("the delivery was refused; Polar would call this a failure")
 	}
 	return nil
 }

@@ -117,7 +117,7 @@ func freeAddr(t *testing.T) string {
 // shuffled history as Polar would: again and again until an answer of 2xx.
 func TestKilledProcessesLoseNothingThatWasAcknowledged(t *testing.T) {
 	t.Parallel()
-	h, deliveries := bigHistory(t, 1500)
+	h, deliveries := bigHistory(t, 4200)
 	l := newLedger(t)
 	random := rand.New(rand.NewPCG(3, 3))
 	l.prepare(h)

@@ -50,8 +50,8 @@ func (w *world) awaitError(id uuid.UUID, words string) {
 
 func TestPausesGrowFromASecondToHalfAMinute(t *testing.T) {
 	t.Parallel()
-	for tries, want := range []time.Duration{1, 1, 2, 4, 8, 16, 30, 30} {
-		want *= time.Second
+	for tries, seconds := range []float64{1, 1, 2, 4, 8, 16, 30, 30} {
+		want := time.Duration(seconds * float64(time.Second))
 		for range 100 {
 			if got := jobs.Backoff(tries); got < want*3/4 || got > want*5/4 {
 				t.Fatalf("after %d tries the pause is %s, want %s, give or take a quarter", tries, got, want)

@@ -198,7 +198,7 @@ func (r *Runner) Run(ctx context.Context, ready func()) error {
 		return err
 	}
 	if err := r.client.Start(ctx); err != nil {
-		return fmt.Errorf("starting River: %w", err)
+		return fmt.Errorf("starting River: %w", store.Interpret(err))
 	}
 	upkeepDone := make(chan struct{})
 	upkeepCtx, stopUpkeep := context.WithCancel(context.WithoutCancel(ctx))

@@ -180,6 +180,18 @@ type meteredPrice struct {
 // charge is nothing at the checkout: usage is billed when the period ends.
 func (p *meteredPrice) charge(priceChoice) int64 { return 0 }
 
+// meteredTiersPrice bills usage by tiers; its document follows the official client, as the stored schema lacks it.
+type meteredTiersPrice struct {
+	priceCommon
+	Tiers   unitTiers `json:"tiers"`
+	Cap     *int64    `json:"cap_amount"`
+	MeterID string    `json:"meter_id"`
+	Meter   meter     `json:"meter"`
+}
+
+// charge is nothing at the checkout: usage is billed when the period ends.
+func (p *meteredTiersPrice) charge(priceChoice) int64 { return 0 }
+
 type meter struct {
 	ID               string  `json:"id"`
 	Name             string  `json:"name"`
@@ -189,7 +201,7 @@ type meter struct {
 }
 
 // priceKinds are the kinds of price that a checkout request may bring along.
-var priceKinds = []string{"fixed", "custom", "seat_based", "unit_based", "metered_unit"}
+var priceKinds = []string{"fixed", "custom", "seat_based", "unit_based", "metered_unit", "metered_tiers"}
 
 // adHocPrice reads one price of a checkout request. It returns nil after reporting what is wrong.
 func adHocPrice(given fields, product *product, catalog *catalog, now timestamp) price {
@@ -226,6 +238,10 @@ func adHocPrice(given fields, product *product, catalog *catalog, now timestamp)
 		}
 	case "metered_unit":
 		result = readMeteredPrice(given, common, product, catalog)
+	case "metered_tiers":
+		tiered := &meteredTiersPrice{priceCommon: common, Tiers: readUnitTiers(given)}
+		tiered.Cap, tiered.MeterID, tiered.Meter = readMetered(given, product, catalog)
+		result = tiered
 	default:
 		expected := "'" + strings.Join(priceKinds, "', '") + "'"
 		given.fail(given.at(), "union_tag_invalid",
@@ -413,15 +429,8 @@ func readRate(given fields, atLeast int64) string {
 }
 
 func readMeteredPrice(given fields, common priceCommon, product *product, catalog *catalog) *meteredPrice {
-	result := &meteredPrice{priceCommon: common, Cap: given.integer("cap_amount", 0, 1<<31-1)}
-	if given.require("meter_id") {
-		if id := given.identifier("meter_id"); id != nil {
-			result.MeterID, result.Meter = *id, catalog.meter
-			if *id != catalog.meter.ID {
-				given.failValue(given.at("meter_id"), "Meter does not exist.", *id)
-			}
-		}
-	}
+	result := &meteredPrice{priceCommon: common}
+	result.Cap, result.MeterID, result.Meter = readMetered(given, product, catalog)
 	if given.require("unit_amount") {
 		result.Rate = readRate(given, 0)
 		if rate, ok := new(big.Rat).SetString(result.Rate); ok && rate.Sign() == 0 {
@@ -429,10 +438,24 @@ func readMeteredPrice(given fields, common priceCommon, product *product, catalo
 				given.values["unit_amount"], map[string]any{"gt": 0})
 		}
 	}
+	return result
+}
+
+// readMetered reads what both kinds of metered price have.
+func readMetered(given fields, product *product, catalog *catalog) (limit *int64, meterID string, found meter) {
+	limit = given.integer("cap_amount", 0, 1<<31-1)
+	if given.require("meter_id") {
+		if id := given.identifier("meter_id"); id != nil {
+			meterID, found = *id, catalog.meter
+			if *id != catalog.meter.ID {
+				given.failValue(given.at("meter_id"), "Meter does not exist.", *id)
+			}
+		}
+	}
 	if product.RecurringInterval == nil {
 		given.failValue(given.at(), "Metered pricing is not supported on one-time products.", given.values)
 	}
-	return result
+	return limit, meterID, found
 }
 
 // checkCombination reports prices of one product that Polar does not let stand together: at most one fixed and one

@@ -37,6 +37,10 @@ func (e *RefusedError) Error() string {
 // Is makes a RefusedError an ErrRefused.
 func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
 
+// Interpret turns a driver's error that came through a library on the same pool, such as River, into one of this
+// package's.
+func Interpret(err error) error { return interpret(err) }
+
 // interpret turns the driver's error into one of this package's; the only place that knows SQLSTATEs.
 func interpret(err error) error {
 	var pgErr *pgconn.PgError

@@ -89,6 +89,9 @@ func (s *Store) WaitReady(ctx context.Context, onWait func(error)) error {
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		onWait(err)
 		select {
 		case <-ctx.Done():

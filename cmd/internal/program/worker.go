@@ -69,20 +69,24 @@ func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, lo
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return serve(groupCtx, listener, server, logger, ready) })
 	group.Go(func() error {
-		err := s.WaitReady(groupCtx, func(why error) {
-			if groupCtx.Err() == nil {
+		for {
+			err := s.WaitReady(groupCtx, func(why error) {
 				logger.WarnContext(groupCtx, "waiting for Postgres", slog.String("error", why.Error()))
+			})
+			if err != nil {
+				return nil //nolint:nilerr // ctx ended: asked to stop while waiting
 			}
-		})
-		if err != nil {
-			return nil //nolint:nilerr // ctx ended: asked to stop while waiting
+			err = checkOrganization(groupCtx, runner, logger)
+			if err == nil {
+				err = runner.Run(groupCtx, func() { working.Store(true) })
+			}
+			// A Postgres that goes away again before the work begins is waited for again.
+			if working.Load() || !errors.Is(err, store.ErrUnavailable) {
+				return err
+			}
 		}
-		if err := checkOrganization(groupCtx, runner, logger); err != nil {
-			return err
-		}
-		return runner.Run(groupCtx, func() { working.Store(true) })
 	})
-	return group.Wait() //nolint:wrapcheck // our own errors
+	return group.Wait()
 }
 
 // checkOrganization refuses to start with a token of another organization than the mirror's. A Polar that is away
