@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -35,6 +36,20 @@ func ExampleClient_CreateCheckoutTx() { //nolint:testableexamples // its output 
 	_ = sell
 }
 
+// A request that is over has no URL to give: the error tells why.
+func ExampleClient_AwaitURL() { //nolint:testableexamples // its output is a URL of Polar's
+	redirect := func(ctx context.Context, client *truenorth.Client, request uuid.UUID) (string, error) {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		url, err := client.AwaitURL(ctx, request)
+		if over, ok := errors.AsType[*truenorth.CheckoutError](err); ok && over.State == "succeeded" {
+			return "/thanks", nil // paid already, in another tab
+		}
+		return url, err
+	}
+	_ = redirect
+}
+
 // An app with a River client of its own inserts the job itself, with a second client that only inserts.
 func ExampleNewCreateCheckoutArgs() { //nolint:testableexamples // its output is a random id
 	enqueue := func(ctx context.Context, pool *pgxpool.Pool, tx pgx.Tx, product uuid.UUID) (uuid.UUID, error) {
@@ -50,6 +65,13 @@ func ExampleNewCreateCheckoutArgs() { //nolint:testableexamples // its output is
 		return args.RequestID, err
 	}
 	_ = enqueue
+}
+
+// A job that was inserted without a RequestID makes a request whose id follows from the job's.
+func ExampleRequestIDOfJob() {
+	fmt.Println(truenorth.RequestIDOfJob(42))
+	// Output:
+	// f1834c82-344c-5394-a20a-c43896584601
 }
 
 // What cannot be right is refused before anything is written, each field by its path.

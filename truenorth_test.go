@@ -123,12 +123,12 @@ func TestABuyersURLComesWithTheNotificationAndNotWithTheNextPoll(t *testing.T) {
 		}()
 	}
 	a.untilListening(1)
-	// By then each polls but once a second, and all at about the same time: without the notification all but the
-	// first would take that second.
+	// By then each polls but once a second, and all at about the same time. Taken from the last to the first, each
+	// would have its poll just behind it, and without the notification wait for most of a second.
 	slow := time.NewTimer(1700 * time.Millisecond)
 	<-slow.C
 	var delays []time.Duration
-	for _, w := range waits {
+	for _, w := range slices.Backward(waits) {
 		a.end(w.id, "open")
 		a.exec("select pg_notify('polar_checkout', $1)", w.id.String())
 		notified := time.Now()

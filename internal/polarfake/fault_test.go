@@ -195,7 +195,7 @@ func TestEventFaults(t *testing.T) {
 		t.Parallel()
 
 		b := setup(t)
-		b.inject(polarfake.Fault{Kind: polarfake.FaultEventDelay, Delay: polarfake.Duration(50 * time.Millisecond)})
+		b.inject(polarfake.Fault{Kind: polarfake.FaultEventDelay, Delay: polarfake.Duration(2 * time.Second)})
 		first := b.checkoutOf(polarfake.OneTimeProductID, "").text("id")
 		b.checkoutOf(polarfake.OneTimeProductID, "")
 		b.idle()
