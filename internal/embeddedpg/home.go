@@ -170,6 +170,21 @@ func ownerOf(info fs.FileInfo) int {
 	return -1
 }
 
+// flockSoon locks a file, and waits a moment for one that is being let go: a process that another goroutine forks
+// shares the lock until it executes its program, even if it is given up here meanwhile.
+func flockSoon(f *os.File) error {
+	const tries, pause = 20, 25 * time.Millisecond
+
+	for try := 1; ; try++ {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if try == tries || !errors.Is(err, syscall.EWOULDBLOCK) {
+			return err //nolint:wrapcheck // the caller says what was locked
+		}
+
+		<-time.After(pause)
+	}
+}
+
 // lockFile locks a file for this process and writes its id there. The system unlocks it when the process ends.
 func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
@@ -177,7 +192,7 @@ func lockFile(path string) (*os.File, error) {
 		return nil, fmt.Errorf("opening the lock of the data folder: %w", err)
 	}
 
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := flockSoon(f); err != nil {
 		defer f.Close()
 
 		if !errors.Is(err, syscall.EWOULDBLOCK) {

@@ -109,7 +109,7 @@ func TestLostAnswersDoOrDoNotDoTheWork(t *testing.T) {
 			b.inject(polarfake.Fault{Kind: kind, Method: http.MethodPost})
 			wait := patience
 			if kind == polarfake.FaultHang || kind == polarfake.FaultHangAfter {
-				wait = 300 * time.Millisecond
+				wait = 2 * time.Second
 			}
 			if err := b.createWithin(wait); err == nil {
 				t.Error("an answer came")
