@@ -156,7 +156,7 @@ func decodeObject(raw json.RawMessage) (Meta, members, error) {
 	var fields members
 	if err := json.Unmarshal(raw, &fields); err != nil {
 		// The error of encoding/json may quote the document.
-		return Meta{}, nil, errors.New("the document is not a JSON object")
+		return Meta{}, nil, errors.New("the document is not a JSON object, or is nested too deeply")
 	}
 	meta := Meta{
 		ID:             fields.id("id"),
