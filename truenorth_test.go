@@ -47,6 +47,32 @@ func newApp(t *testing.T) *app {
 	return a
 }
 
+// onQuery sees each statement before it is sent, and may change its context.
+type onQuery func(ctx context.Context, sql string) context.Context
+
+func (f onQuery) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	return f(ctx, data.SQL)
+}
+
+func (onQuery) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func newTracedApp(t *testing.T, trace onQuery) *app {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(storetest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.ConnConfig.Tracer = trace
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	a := &app{t: t, pool: pool, client: truenorth.NewClient(pool)}
+	t.Cleanup(a.client.Close)
+	return a
+}
+
 func (a *app) exec(sql string, args ...any) {
 	a.t.Helper()
 	if _, err := a.pool.Exec(context.Background(), sql, args...); err != nil {
@@ -170,15 +196,27 @@ func TestARequestThatIsOverHasNoURL(t *testing.T) {
 
 func TestAwaitURLFindsARequestWhoseRowComesAMomentLater(t *testing.T) {
 	t.Parallel()
-	a := newApp(t)
 	// River has the job, and a worker is about to take it.
 	id := uuid.New()
+	looked := make(chan struct{}, 1000)
+	a := newTracedApp(t, func(ctx context.Context, sql string) context.Context {
+		if strings.Contains(sql, "from polar.checkout_request") {
+			looked <- struct{}{}
+		}
+		return ctx
+	})
 	got := make(chan error, 1)
 	go func() {
 		_, err := a.client.AwaitURL(t.Context(), id)
 		got <- err
 	}()
-	a.untilListening(1)
+	for range 2 { // the second look means that the first found nothing
+		select {
+		case <-looked:
+		case err := <-got:
+			t.Fatalf("it gave up at once: %v", err)
+		}
+	}
 	a.exec(`insert into polar.checkout_request (id, params, state, url, checkout_id) values ($1, '{}', 'open', 'https://polar.sh', gen_random_uuid())`, id)
 	if err := <-got; err != nil {
 		t.Error(err)
@@ -260,46 +298,25 @@ func TestAClientThatIsClosedListensNoMoreYetServes(t *testing.T) {
 	}
 }
 
-// deaf keeps connections from listening, as some poolers do.
-type deaf struct{ refused chan struct{} }
-
-func (d deaf) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	if !strings.HasPrefix(data.SQL, "listen") {
-		return ctx
-	}
-	select {
-	case d.refused <- struct{}{}:
-	default:
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	cancel()
-	return ctx
-}
-
-func (deaf) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
-
 func TestWhereNobodyCanListenAwaitURLPolls(t *testing.T) {
 	t.Parallel()
-	config, err := pgxpool.ParseConfig(storetest.URL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tracer := deaf{make(chan struct{}, 1)}
-	config.ConnConfig.Tracer = tracer
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	a := &app{t: t, pool: pool, client: truenorth.NewClient(pool)}
-	t.Cleanup(a.client.Close)
+	refused := make(chan struct{}, 1000)
+	a := newTracedApp(t, func(ctx context.Context, sql string) context.Context {
+		if !strings.HasPrefix(sql, "listen") {
+			return ctx
+		}
+		refused <- struct{}{}
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		return ctx
+	})
 	id := a.ask()
 	got := make(chan error, 1)
 	go func() {
 		_, err := a.client.AwaitURL(t.Context(), id)
 		got <- err
 	}()
-	<-tracer.refused
+	<-refused
 	a.end(id, "open")
 	if err := <-got; err != nil {
 		t.Error(err)
