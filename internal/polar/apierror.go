@@ -27,6 +27,7 @@ type APIError struct {
 	Message    string        // Polar's own words, in one line; "" if there were none
 	Fields     []FieldError  // what is wrong with which field, if Polar told
 	RetryAfter time.Duration // how long Polar asks to wait; 0 if it does not say
+	Date       time.Time     // of the answer, by Polar's clock; zero if there is none
 
 	// NotSent says that the request surely did not reach Polar, so that
 	// nothing can have happened there.
@@ -125,6 +126,7 @@ func (c call) answerError(response *http.Response, body []byte) *APIError {
 		Status:     response.StatusCode,
 		RetryAfter: retryAfter(response.Header),
 	}
+	apiErr.Date, _ = http.ParseTime(response.Header.Get("Date")) // zero if Polar does not say
 	if response.StatusCode >= 300 && response.StatusCode < 400 {
 		apiErr.Message = "redirected, which is not followed: check POLAR_API_URL"
 		return apiErr

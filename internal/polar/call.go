@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -89,6 +90,9 @@ func fetchPage[T any](ctx context.Context, a *API, c call, read func(json.RawMes
 		MaxPage:    *list.Pagination.MaxPage,
 		ReadAt:     got.readAt,
 	}
+	if err := checkPage(c.query, len(list.Items), list.Pagination.TotalCount); err != nil {
+		return Page[T]{}, c.unreadable(got.status, err)
+	}
 	for i, raw := range list.Items {
 		item, err := read(raw, got.readAt)
 		if err != nil {
@@ -97,6 +101,21 @@ func fetchPage[T any](ctx context.Context, a *API, c call, read func(json.RawMes
 		page.Items = append(page.Items, item)
 	}
 	return page, nil
+}
+
+// checkPage tells whether a page holds as many items as its own total says. A
+// page that lacks some must not pass for a whole one.
+func checkPage(query url.Values, items, total int) error {
+	page, pageErr := strconv.Atoi(query.Get("page"))
+	limit, limitErr := strconv.Atoi(query.Get("limit"))
+	if pageErr != nil || limitErr != nil {
+		return nil // not asked for by page
+	}
+	want := min(limit, max(total-(page-1)*limit, 0))
+	if items < want {
+		return fmt.Errorf("page %d has %d items where its total_count of %d means %d", page, items, total, want)
+	}
+	return nil
 }
 
 // unreadable is the error of a call that succeeded with an answer that is not

@@ -2,6 +2,7 @@ package polar
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -110,6 +111,10 @@ func TestErrorsAreInPolarsOwnWords(t *testing.T) {
 			_, err := newTestAPI(t, server.URL, Config{}).GetCheckout(t.Context(), uuid.New())
 			got := wantAPIError(t, err)
 			test.want.Method, test.want.Path = http.MethodGet, "/v1/checkouts/{id}"
+			test.want.Date = got.Date
+			if date := got.Date.Format(http.TimeFormat); date != cmp.Or(test.reply.header["Date"], testDate) {
+				t.Errorf("the error says it came at %s", date)
+			}
 			if !equalJSON(got, test.want) {
 				t.Errorf("error %+v, want %+v", got, test.want)
 			}
