@@ -202,6 +202,7 @@ create table polar.customer (
 );
 create index customer_external_id_idx on polar.customer using hash (external_id);
 create index customer_email_idx on polar.customer using hash (lower(email));
+create index customer_created_at_idx on polar.customer using btree (created_at);
 comment on table polar.customer is 'Polar''s customers.';
 comment on column polar.customer.id is 'Polar''s id.';
 comment on column polar.customer.doc is 'The document as Polar gave it. Holds personal data.';
@@ -284,6 +285,7 @@ create table polar.checkout (
 create index checkout_customer_id_idx on polar.checkout using btree (customer_id);
 create index checkout_request_id_idx on polar.checkout using btree (request_id) where request_id is not null;
 create index checkout_expires_at_idx on polar.checkout using btree (expires_at) where status in ('open', 'confirmed');
+create index checkout_created_at_idx on polar.checkout using btree (created_at);
 comment on table polar.checkout is 'Polar''s checkout sessions.';
 comment on column polar.checkout.id is 'Polar''s id.';
 comment on column polar.checkout.doc is 'The document as Polar gave it. Holds personal data. And the session''s secret.';
@@ -354,6 +356,7 @@ create table polar."order" (
 );
 create index order_customer_id_idx on polar."order" using btree (customer_id);
 create index order_checkout_id_idx on polar."order" using btree (checkout_id);
+create index order_created_at_idx on polar."order" using btree (created_at);
 comment on table polar."order" is 'Polar''s orders.';
 comment on column polar."order".id is 'Polar''s id.';
 comment on column polar."order".doc is 'The document as Polar gave it. Holds personal data.';
@@ -427,6 +430,7 @@ create table polar.subscription (
 );
 create index subscription_customer_id_idx on polar.subscription using btree (customer_id);
 create index subscription_checkout_id_idx on polar.subscription using btree (checkout_id);
+create index subscription_started_at_idx on polar.subscription using btree (started_at);
 comment on table polar.subscription is 'Polar''s subscriptions.';
 comment on column polar.subscription.id is 'Polar''s id.';
 comment on column polar.subscription.doc is 'The document as Polar gave it. Holds personal data.';
@@ -488,6 +492,7 @@ create table polar.refund (
     constraint refund_version_from_check check (version_from in ('event', 'read'))
 );
 create index refund_order_id_idx on polar.refund using btree (order_id);
+create index refund_created_at_idx on polar.refund using btree (created_at);
 comment on table polar.refund is 'Polar''s refunds.';
 comment on column polar.refund.id is 'Polar''s id.';
 comment on column polar.refund.doc is 'The document as Polar gave it. Holds personal data.';
@@ -534,6 +539,7 @@ create table polar.product (
     constraint product_pkey primary key (id),
     constraint product_version_from_check check (version_from in ('event', 'read'))
 );
+create index product_created_at_idx on polar.product using btree (created_at);
 comment on table polar.product is 'Polar''s products.';
 comment on column polar.product.id is 'Polar''s id.';
 comment on column polar.product.doc is 'The document as Polar gave it. Holds personal data.';
@@ -582,6 +588,7 @@ create table polar.discount (
     constraint discount_pkey primary key (id),
     constraint discount_version_from_check check (version_from in ('event', 'read'))
 );
+create index discount_created_at_idx on polar.discount using btree (created_at);
 comment on table polar.discount is 'Polar''s discounts.';
 comment on column polar.discount.id is 'Polar''s id.';
 comment on column polar.discount.doc is 'The document as Polar gave it. Holds personal data.';
@@ -627,6 +634,7 @@ create table polar.benefit (
     constraint benefit_pkey primary key (id),
     constraint benefit_version_from_check check (version_from in ('event', 'read'))
 );
+create index benefit_created_at_idx on polar.benefit using btree (created_at);
 comment on table polar.benefit is 'Polar''s benefits.';
 comment on column polar.benefit.id is 'Polar''s id.';
 comment on column polar.benefit.doc is 'The document as Polar gave it. Holds personal data.';
@@ -670,6 +678,7 @@ create table polar.benefit_grant (
     constraint benefit_grant_version_from_check check (version_from in ('event', 'read'))
 );
 create index benefit_grant_customer_id_idx on polar.benefit_grant using btree (customer_id);
+create index benefit_grant_created_at_idx on polar.benefit_grant using btree (created_at);
 comment on table polar.benefit_grant is 'Polar''s grants of benefits to customers.';
 comment on column polar.benefit_grant.id is 'Polar''s id.';
 comment on column polar.benefit_grant.doc is 'The document as Polar gave it. Holds personal data.';
@@ -714,6 +723,7 @@ create table polar.member (
 );
 create index member_customer_id_idx on polar.member using btree (customer_id);
 create index member_external_id_idx on polar.member using hash (external_id);
+create index member_created_at_idx on polar.member using btree (created_at);
 comment on table polar.member is 'Members of Polar''s team customers.';
 comment on column polar.member.id is 'Polar''s id.';
 comment on column polar.member.doc is 'The document as Polar gave it. Holds personal data.';
@@ -759,6 +769,8 @@ create table polar.customer_seat (
 );
 create index customer_seat_customer_id_idx on polar.customer_seat using btree (customer_id);
 create index customer_seat_member_id_idx on polar.customer_seat using btree (member_id);
+create index customer_seat_subscription_id_idx on polar.customer_seat using btree (subscription_id) where subscription_id is not null;
+create index customer_seat_order_id_idx on polar.customer_seat using btree (order_id) where order_id is not null;
 comment on table polar.customer_seat is 'Seats of Polar''s seat-based subscriptions and orders.';
 comment on column polar.customer_seat.id is 'Polar''s id.';
 comment on column polar.customer_seat.doc is 'The document as Polar gave it. Holds personal data.';
@@ -802,6 +814,7 @@ create table polar.organization (
     constraint organization_pkey primary key (id),
     constraint organization_version_from_check check (version_from in ('event', 'read'))
 );
+create index organization_created_at_idx on polar.organization using btree (created_at);
 comment on table polar.organization is 'Polar''s organization that is mirrored here.';
 comment on column polar.organization.id is 'Polar''s id.';
 comment on column polar.organization.doc is 'The document as Polar gave it. Holds personal data.';
@@ -1175,20 +1188,30 @@ comment on function polar.create_checkout(jsonb, text) is 'Asks for a checkout i
 -- Reconciliation.
 
 create table polar.reconcile_run (
-    id          bigint generated always as identity,
-    object_type text not null,
-    state       text not null default 'running',
-    dry_run     boolean not null default false,
-    started_at  timestamptz not null default now(),
-    finished_at timestamptz,
-    seen        bigint not null default 0,
-    drifted     bigint not null default 0,
-    repaired    bigint not null default 0,
-    error       text,
+    id           bigint generated always as identity,
+    object_type  text not null,
+    state        text not null default 'running',
+    dry_run      boolean not null default false,
+    started_at   timestamptz not null default now(),
+    finished_at  timestamptz,
+    seen         bigint not null default 0,
+    drifted      bigint not null default 0,
+    repaired     bigint not null default 0,
+    error        text,
+    full_sweep   boolean not null default true,
+    since        timestamptz,
+    total        bigint,
+    benign       bigint not null default 0,
+    refreshed    bigint not null default 0,
+    listed_until timestamptz,
+    cursor       jsonb not null default '{}',
+    job_id       bigint,
+    updated_at   timestamptz not null default now(),
     constraint reconcile_run_pkey primary key (id),
     constraint reconcile_run_state_check check (state in ('running', 'finished', 'failed')),
     constraint reconcile_run_finished_check check ((state = 'running') = (finished_at is null))
 );
+create index reconcile_run_object_type_idx on polar.reconcile_run (object_type, id);
 comment on table polar.reconcile_run is 'Comparisons of Polar''s lists with the mirror.';
 comment on column polar.reconcile_run.id is 'Number of the run.';
 comment on column polar.reconcile_run.object_type is 'What was compared, such as customer.';
@@ -1197,9 +1220,42 @@ comment on column polar.reconcile_run.dry_run is 'Whether it only looked.';
 comment on column polar.reconcile_run.started_at is 'When it began.';
 comment on column polar.reconcile_run.finished_at is 'When it ended.';
 comment on column polar.reconcile_run.seen is 'Objects compared.';
-comment on column polar.reconcile_run.drifted is 'Differences found.';
-comment on column polar.reconcile_run.repaired is 'Differences repaired.';
-comment on column polar.reconcile_run.error is 'Why it failed.';
+comment on column polar.reconcile_run.drifted is 'Differences found, a row of polar.drift each; benign ones are counted apart.';
+comment on column polar.reconcile_run.repaired is 'Differences repaired, benign ones among them.';
+comment on column polar.reconcile_run.error is 'Why it failed, or why the last try of one that runs did.';
+comment on column polar.reconcile_run.full_sweep is 'Whether it looked at every page, and so for deletions; otherwise only at what is new or unfinished.';
+comment on column polar.reconcile_run.since is 'Objects older than this were left out; null: none.';
+comment on column polar.reconcile_run.total is 'Objects that Polar said there are, for showing progress.';
+comment on column polar.reconcile_run.benign is 'Differences that are no fault: checkouts that their buyers abandoned.';
+comment on column polar.reconcile_run.refreshed is 'Documents written anew that differed in no column: an embedded object had changed, or Polar''s form had.';
+comment on column polar.reconcile_run.listed_until is 'Everything up to this time (of creation; of the start for subscriptions) was listed, by Polar''s clock.';
+comment on column polar.reconcile_run.cursor is 'Where it goes on after a crash.';
+comment on column polar.reconcile_run.job_id is 'The River job that works it; null for one of the command line.';
+comment on column polar.reconcile_run.updated_at is 'Its last step.';
+
+create table polar.reconcile_lease (
+    only_row boolean not null default true,
+    holder   text,
+    until    timestamptz,
+    constraint reconcile_lease_pkey primary key (only_row),
+    constraint reconcile_lease_only_row_check check (only_row)
+) with (fillfactor = 50);
+insert into polar.reconcile_lease default values;
+comment on table polar.reconcile_lease is 'Who reconciles now: one at a time across all hosts.';
+comment on column polar.reconcile_lease.holder is 'The process that reconciles.';
+comment on column polar.reconcile_lease.until is 'Until when it holds the place unless it says more; a killed one is free by then.';
+
+create table polar.reconcile_mark (
+    run_id    bigint not null,
+    kind      text not null,
+    object_id uuid not null,
+    constraint reconcile_mark_pkey primary key (run_id, kind, object_id),
+    constraint reconcile_mark_kind_check check (kind in ('boundary', 'suspect'))
+);
+comment on table polar.reconcile_mark is 'The few objects that a running sweep has to remember; empty when none runs.';
+comment on column polar.reconcile_mark.run_id is 'The reconcile_run.';
+comment on column polar.reconcile_mark.kind is 'boundary: seen, and as old as the last object of the last page. suspect: not seen, and Polar has no read by id to tell whether it is gone: a second sweep has to miss it too.';
+comment on column polar.reconcile_mark.object_id is 'Polar''s id of the object.';
 
 create table polar.drift (
     id          bigint generated always as identity,
@@ -1223,13 +1279,13 @@ comment on column polar.drift.id is 'Number of the difference.';
 comment on column polar.drift.run_id is 'The reconcile_run that found it; null where the worker met it in passing.';
 comment on column polar.drift.object_type is 'Type of the object, such as checkout.';
 comment on column polar.drift.object_id is 'Polar''s id of the object.';
-comment on column polar.drift.field is 'The column that differed.';
-comment on column polar.drift.local is 'Its value here.';
-comment on column polar.drift.remote is 'Its value at Polar.';
-comment on column polar.drift.cause is 'Why, as far as can be told: such as missed_update or duplicate_session.';
+comment on column polar.drift.field is 'The column that differed; id where the whole object was missing here, deleted_at where it is gone at Polar.';
+comment on column polar.drift.local is 'Its value here; of a personal value only its length.';
+comment on column polar.drift.remote is 'Its value at Polar; of a personal value only its length.';
+comment on column polar.drift.cause is 'Why, as far as can be told. missed_create, missed_update, missed_delete: Polar''s event never came. endpoint_disabled: it happened during an endpoint_outage. stale_apply: the event is stored but not applied. local_only: Polar knows no such object. altered: same version, other content. refused: Postgres refuses the document. duplicate_session: a second session of one request. benign_abandoned: a checkout that its buyer left.';
 comment on column polar.drift.detected_at is 'When it was found.';
 comment on column polar.drift.resolved_at is 'When it was resolved; null while open.';
-comment on column polar.drift.resolution is 'How it was resolved.';
+comment on column polar.drift.resolution is 'How it was resolved. repaired: by a sweep. in_step: it was gone by itself when looked at again. ended: the second session is over. Or a person''s words.';
 
 create table polar.endpoint_outage (
     id       bigint generated always as identity,
@@ -1244,6 +1300,111 @@ comment on column polar.endpoint_outage.id is 'Number of the outage.';
 comment on column polar.endpoint_outage.reason is 'What was wrong with the endpoint: disabled, missing, wrong_format or events_missing.';
 comment on column polar.endpoint_outage.began_at is 'From when at the latest it was so, by Polar''s clock.';
 comment on column polar.endpoint_outage.ended_at is 'Until when; null while it goes on.';
+
+-- ---------------------------------------------------------------------------------------------
+-- Comparing the mirror with what a read of Polar shows.
+
+-- What each read document differs in from the stored row, by the columns that are generated from documents. The
+-- expressions come from the catalog, so a new column is compared without a word here. Rows that are newer than the
+-- read are left out: an event came meanwhile.
+create function polar.compare_objects(
+    object_type text, ids uuid[], docs jsonb[], read_at timestamptz,
+    out id uuid, out state text, out field text, out local text, out remote text,
+    out local_changed_at timestamptz, out remote_changed_at timestamptz
+) returns setof record
+    language plpgsql stable
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+    as $$
+declare
+    fields text;
+begin
+    select string_agg(format('(%L, o.%I::text, (select (%s)::text from (select r.doc) as x (doc)))', a.attname, a.attname, pg_get_expr(d.adbin, d.adrelid)), ', ' order by a.attnum)
+      into fields
+      from pg_attribute a
+      join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+     where a.attrelid = format('polar.%I', object_type)::regclass and a.attgenerated = 's';
+    return query execute format($sql$
+        with r as (
+            select u.id, u.doc, coalesce(polar.json_time(u.doc, 'modified_at'), polar.json_time(u.doc, 'created_at')) as changed_at
+              from unnest($1, $2) as u (id, doc)
+        ), met as (
+            select r.id, r.doc, r.changed_at, o.id is null as missing, o.tombstone
+              from r
+              left join polar.%1$I o on o.id = r.id
+             where o.id is null
+                or o.tombstone
+                or (o.doc is distinct from r.doc
+                    and coalesce((o.version_modified_at, o.version_at) <= (r.changed_at, $3), true) %3$s)
+        )
+        select r.id, 'missing', 'id', null, r.id::text, null::timestamptz, r.changed_at from met r where r.missing
+        union all
+        select r.id, 'buried', 'deleted_at', o.deleted_at::text, null, o.version_modified_at, r.changed_at
+          from met r join polar.%1$I o on o.id = r.id where not r.missing and r.tombstone
+        union all
+        select r.id, case when v.name is null then 'document' else 'differs' end, v.name, v.local, v.remote, o.version_modified_at, r.changed_at
+          from met r
+          join polar.%1$I o on o.id = r.id
+          left join lateral (select f.name, f.local, f.remote from (values %2$s) as f (name, local, remote) where f.local is distinct from f.remote) v on true
+         where not r.missing and not r.tombstone
+    $sql$, object_type, fields,
+        -- A newer state is laid over the document: see customer_state.
+        case object_type when 'customer' then
+            'and not exists (select from polar.customer_state s where s.customer_id = r.id and (s.version_modified_at, s.version_at) > (r.changed_at, $3))'
+        else '' end)
+    using ids, docs, read_at;
+end
+$$;
+comment on function polar.compare_objects(text, uuid[], jsonb[], timestamptz) is 'What documents that were read from Polar differ in from the mirror: missing here, buried here, differs in a column (a row each), or only in the rest of the document.';
+
+-- Living rows of a range of the sort key that a sweep of the list has not seen. A null bound is none; rows without a
+-- key come with the range that has no end.
+create function polar.unseen_objects(
+    object_type text, sort_key text, from_key timestamptz, until_key timestamptz, seen uuid[], run_id bigint, after_id uuid, max_rows integer
+) returns setof uuid
+    language plpgsql stable
+    set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return query execute format($sql$
+        select o.id
+          from polar.%1$I o
+         where %2$s
+           and o.deleted_at is null
+           and not o.tombstone
+           and o.id <> all ($3)
+           and o.id > $5
+           and not exists (select from polar.reconcile_mark m where m.run_id = $4 and m.kind = 'boundary' and m.object_id = o.id)
+           %3$s
+         order by o.id
+         limit $6
+    $sql$, object_type,
+        case when until_key is not null then format('o.%1$I >= coalesce($1, ''-infinity'') and o.%1$I < $2', sort_key)
+             when from_key is not null then format('(o.%1$I >= $1 or o.%1$I is null)', sort_key)
+             else 'true' end,
+        case object_type when 'checkout' then $sql$and (o.status in ('open', 'confirmed') or o.status is null)$sql$ else '' end)
+    using from_key, until_key, seen, run_id, after_id, max_rows;
+end
+$$;
+comment on function polar.unseen_objects(text, text, timestamptz, timestamptz, uuid[], bigint, uuid, integer) is 'Living objects of a range that a sweep has not seen: gone at Polar, or new since. Of checkouts only those that are not over.';
+
+-- Makes tombstones of objects that Polar does not have any more; the ids that lived until now.
+create function polar.bury_objects(object_type text, ids uuid[], buried_at timestamptz) returns setof uuid
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return query execute format($sql$
+        update polar.%1$I o
+           set tombstone = true, deleted_at = coalesce(o.deleted_at, $2), version_at = greatest(o.version_at, $2), version_from = 'read',
+               version_webhook_id = null, synced_at = now()
+         where o.id = any ($1) and not o.tombstone
+        returning o.id
+    $sql$, object_type)
+    using ids, buried_at;
+end
+$$;
+comment on function polar.bury_objects(text, uuid[], timestamptz) is 'Makes tombstones of objects that are gone at Polar.';
 
 -- ---------------------------------------------------------------------------------------------
 -- The processes that share this database.

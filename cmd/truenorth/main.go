@@ -22,6 +22,7 @@ type commands struct {
 	Dev       devCommand       `cmd:"" help:"Run everything on this machine: Postgres, a fake Polar, ingest, worker, and a first page."`
 	Migrate   migrateCommand   `cmd:"" help:"Bring the database to the newest schema. Safe twice, and from two hosts at once."`
 	Status    statusCommand    `cmd:"" help:"Tell at a glance whether users and payments agree."`
+	Reconcile reconcileCommand `cmd:"" help:"Compare Polar's lists with the mirror, and repair what differs."`
 	Users     usersCommand     `cmd:"" help:"Say where the product's users are."`
 	Conflicts conflictsCommand `cmd:"" help:"List and settle link conflicts."`
 	Checkout  checkoutCommand  `cmd:"" help:"Ask for checkouts."`
@@ -36,7 +37,7 @@ const description = `truenorth keeps a product's own users and its Polar custome
 It reads the same environment as ingest and worker: DATABASE_URL, POLAR_ACCESS_TOKEN, POLAR_API_URL, POLAR_VERSION,
 POLAR_WEBHOOK_SECRETS, CHECKOUT_EXTRA_FIELDS; each secret may come from a file, NAME_FILE.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.`
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 looked and found a difference.`
 
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)) }
 
@@ -47,6 +48,21 @@ type environment struct {
 	stdout io.Writer
 	stderr io.Writer
 }
+
+// Exit codes besides 0 and 1.
+const (
+	exitUsage = 2
+	exitDrift = 3 // what was looked at differs
+)
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
 
 // exited carries an exit code out of kong, which wants to end the program by itself.
 type exited int
@@ -86,6 +102,9 @@ func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) (cod
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	if err := parsed.Run(&environment{config: config, stdin: stdin, stdout: stdout, stderr: stderr}); err != nil {
 		fmt.Fprintf(stderr, "truenorth: %v\n", err)
+		if with, ok := errors.AsType[*exitError](err); ok {
+			return with.code
+		}
 		return 1
 	}
 	return 0

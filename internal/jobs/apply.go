@@ -29,6 +29,7 @@ const (
 	typeCustomer     = "customer"
 	typeCheckout     = "checkout"
 	typeOrganization = "organization"
+	typeSeat         = "customer_seat"
 	eventState       = "customer.state_changed"
 )
 
@@ -433,12 +434,8 @@ func (w *refreshObjectWorker) Work(ctx context.Context, job *river.Job[RefreshOb
 
 // later turns an error that only means waiting into a snooze, which uses up no attempt.
 func (r *Runner) later(err error) error {
-	if used, ok := errors.AsType[*budgetError](err); ok {
-		return river.JobSnooze(used.wait)
-	}
-	var api *polar.APIError
-	if errors.As(err, &api) && polar.IsRateLimited(err) {
-		return river.JobSnooze(max(api.RetryAfter, time.Second))
+	if wait, ok := waitFor(err); ok {
+		return river.JobSnooze(wait)
 	}
 	return err
 }
@@ -480,16 +477,24 @@ func (r *Runner) applyReads(ctx context.Context, tx *store.Tx, objectType string
 	if _, err := tx.MirrorObjects(ctx, objectType, store.FromRead, objectsOf(versions), byID); err != nil {
 		return err
 	}
-	var toLink []uuid.UUID
-	var err error
-	if objectType == typeCheckout {
-		toLink, err = r.followCheckouts(ctx, tx, versions)
-	} else {
-		toLink = idsOf(versions)
-		err = tx.OverlayCustomerStates(ctx, toLink)
+	return r.followReads(ctx, tx, objectType, versions)
+}
+
+// followReads brings what hangs off objects that were read to what they say: requests and links.
+func (r *Runner) followReads(ctx context.Context, tx *store.Tx, objectType string, versions []*version) error {
+	switch objectType {
+	case typeCheckout:
+		toLink, err := r.followCheckouts(ctx, tx, versions)
+		if err != nil {
+			return err
+		}
+		return r.linkCustomers(ctx, tx, toLink)
+	case typeCustomer:
+		ids := idsOf(versions)
+		if err := tx.OverlayCustomerStates(ctx, ids); err != nil {
+			return err
+		}
+		return r.linkCustomers(ctx, tx, ids)
 	}
-	if err != nil {
-		return err
-	}
-	return r.linkCustomers(ctx, tx, toLink)
+	return nil
 }

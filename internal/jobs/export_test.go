@@ -6,6 +6,8 @@ import (
 
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
+
+	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
 // Hurry shortens the times after which work counts as forgotten and workers as dead.
@@ -14,7 +16,7 @@ func (r *Runner) Hurry(upkeepEvery, forgottenAfter, deadAfter time.Duration) {
 }
 
 // AskAtOnce has Polar asked without waiting for the events that are on the way.
-func (r *Runner) AskAtOnce() { r.timing.refreshDelay = 0 }
+func (r *Runner) AskAtOnce() { r.timing.refreshDelay, r.timing.sweepRetry = 0, 10*time.Millisecond }
 
 // Backoff is the pause after so many tries.
 func Backoff(tries int) time.Duration { return backoff(tries) }
@@ -23,4 +25,19 @@ func Backoff(tries int) time.Duration { return backoff(tries) }
 func (r *Runner) WorkBatch(ctx context.Context, batch int64) error {
 	worker := &applyEventsWorker{runner: r}
 	return worker.Work(ctx, &river.Job[ApplyEventsArgs]{JobRow: &rivertype.JobRow{}, Args: ApplyEventsArgs{Batch: batch}})
+}
+
+// SweepNew sweeps what is new or unfinished of a type, as a periodic job does where a full sweep takes long.
+func (r *Runner) SweepNew(ctx context.Context, objectType string) error {
+	lease, err := r.waitForLease(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer lease.release()
+	run, _, err := r.store.StartRun(ctx, store.RunRequest{ObjectType: objectType})
+	if err != nil {
+		return err
+	}
+	_, _, err = r.sweep(lease.ctx, run, time.Time{}, nil)
+	return err
 }

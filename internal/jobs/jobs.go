@@ -90,6 +90,8 @@ type Config struct {
 	Logger      *slog.Logger  // required
 	Patience    time.Duration // how long a checkout request is tried; 0: 30 minutes
 	SoftStop    time.Duration // how long a stop lets running jobs end by themselves; 0: 10 seconds
+
+	ReconcileInterval time.Duration // between two sweeps of a list; 0: none but what is asked for
 }
 
 // timing holds the promise that what a killed process held is taken up again within a minute.
@@ -99,11 +101,12 @@ type timing struct {
 	upkeepEvery    time.Duration
 	forgottenAfter time.Duration // age from which work without a job is given a new one
 	refreshDelay   time.Duration // lets the events that are on the way arrive before Polar is asked
+	sweepRetry     time.Duration // before a step of a sweep that failed is tried again, times the failures
 }
 
 var defaultTiming = timing{
 	beatEvery: 3 * time.Second, deadAfter: 15 * time.Second, upkeepEvery: 5 * time.Second,
-	forgottenAfter: 45 * time.Second, refreshDelay: 3 * time.Second,
+	forgottenAfter: 45 * time.Second, refreshDelay: 3 * time.Second, sweepRetry: time.Second,
 }
 
 const (
@@ -156,11 +159,13 @@ func New(s *store.Store, config Config) (*Runner, error) {
 	river.AddWorker(workers, &createCheckoutWorker{runner: r})
 	river.AddWorker(workers, &refreshObjectWorker{runner: r})
 	river.AddWorker(workers, &writeExternalIDWorker{runner: r})
+	river.AddWorker(workers, &reconcileWorker{runner: r})
 	r.client, err = river.NewClient(riverpgxv5.New(s.Pool()), &river.Config{
 		ID:           r.id,
 		Schema:       store.Schema,
 		Logger:       config.Logger,
 		Workers:      workers,
+		PeriodicJobs: periodicSweeps(config.ReconcileInterval),
 		ErrorHandler: &errorHandler{logger: config.Logger},
 		RetryPolicy:  retryPolicy{},
 		JobTimeout:   jobTimeout,

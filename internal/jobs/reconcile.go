@@ -1,12 +1,23 @@
 package jobs
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
 	"github.com/riverqueue/river"
+
+	"github.com/truenorth-dev/truenorth/internal/polar"
+	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
 // ReconcileArgs are the arguments of the job that compares Polar's lists with the mirror.
 type ReconcileArgs struct {
-	Types []string `json:"types" river:"unique"` // types of objects, such as customer, in this order
+	Types []string `json:"types" river:"unique"` // types of objects, such as customer, in this order; none: all
 	Full  bool     `json:"full"`                 // every page of the lists, not only what is new or unfinished
 }
 
@@ -16,4 +27,308 @@ func (ReconcileArgs) Kind() string { return "reconcile" }
 // InsertOpts keeps one such job per list of types.
 func (ReconcileArgs) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Priority: 4, MaxAttempts: 1000, UniqueOpts: uniqueWhileAlive}
+}
+
+// sweepGroups are the types that one periodic job sweeps: those that people ask for first, each with what hangs off it.
+var sweepGroups = [][]string{
+	{typeOrganization, "product", "discount", "benefit"},
+	{typeCustomer, "member"},
+	{typeCheckout},
+	{"subscription", "benefit_grant", typeSeat},
+	{"order", "refund"},
+}
+
+// periodicSweeps are the jobs that keep the mirror in step. River's periodic jobs live in the leader's memory, so each
+// is due at the start of a leader too; a job that is still at it is not doubled.
+func periodicSweeps(interval time.Duration) []*river.PeriodicJob {
+	if interval <= 0 {
+		return nil
+	}
+	periodic := make([]*river.PeriodicJob, 0, len(sweepGroups))
+	for _, types := range sweepGroups {
+		periodic = append(periodic, river.NewPeriodicJob(river.PeriodicInterval(interval),
+			func() (river.JobArgs, *river.InsertOpts) { return ReconcileArgs{Types: types}, nil },
+			&river.PeriodicJobOpts{RunOnStart: true}))
+	}
+	return periodic
+}
+
+const (
+	sweepPiece    = 20 * time.Second // that one job sweeps before it makes room for others
+	leaseEvery    = 2 * time.Second
+	leaseFor      = 6 * time.Second
+	leaseAskEvery = 250 * time.Millisecond
+	sweepTries    = 3 // in a row at the same step
+	runsKept      = 30 * 24 * time.Hour
+	fullAtLeast   = 24 * time.Hour // between two full sweeps, however long they take
+)
+
+type reconcileWorker struct {
+	river.WorkerDefaults[ReconcileArgs]
+	runner *Runner
+}
+
+// Timeout leaves room for a page whose objects are read one by one.
+func (w *reconcileWorker) Timeout(*river.Job[ReconcileArgs]) time.Duration { return 5 * time.Minute }
+
+// Work sweeps for a while and goes on where it stopped. A sweep that meets another waits for it.
+func (w *reconcileWorker) Work(ctx context.Context, job *river.Job[ReconcileArgs]) error {
+	r := w.runner
+	types := job.Args.Types
+	if len(types) == 0 {
+		types = mirrored
+	}
+	lease, err := r.takeLease(ctx)
+	if err != nil {
+		return err
+	}
+	if lease == nil {
+		return river.JobSnooze(time.Second)
+	}
+	defer lease.release()
+	deadline := time.Now().Add(sweepPiece)
+	for _, objectType := range types {
+		if !slices.Contains(mirrored, objectType) {
+			r.logger.WarnContext(ctx, "objects of this type are not mirrored", slog.String("type", objectType))
+			continue
+		}
+		full := job.Args.Full
+		if !full {
+			if full, err = r.fullSweepDue(ctx, objectType); err != nil {
+				return err
+			}
+		}
+		run, over, err := r.store.StartRun(ctx, store.RunRequest{ObjectType: objectType, Full: full, JobID: job.ID})
+		if err != nil {
+			return err
+		}
+		if over {
+			continue // by an earlier piece of this job
+		}
+		_, wait, err := r.sweep(lease.ctx, run, deadline, nil)
+		switch {
+		case errors.Is(err, context.Canceled), errors.Is(err, store.ErrUnavailable):
+			return err // the run waits for the next try
+		case err != nil:
+			r.logger.ErrorContext(ctx, "sweep failed", slog.String("type", objectType), slog.Int64("run", run.ID), slog.String("error", err.Error()))
+		case wait > 0:
+			return river.JobSnooze(wait)
+		}
+	}
+	return r.store.ForgetRuns(ctx, runsKept)
+}
+
+// fullSweepDue tells whether every page is to be looked at: always where that takes little of the interval, and once
+// a day where it takes long.
+func (r *Runner) fullSweepDue(ctx context.Context, objectType string) (bool, error) {
+	last, err := r.store.LastRun(ctx, objectType, true)
+	if errors.Is(err, store.ErrNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	took := last.FinishedAt.Sub(last.StartedAt)
+	return took < r.config.ReconcileInterval/4 || time.Since(*last.FinishedAt) > fullAtLeast, nil
+}
+
+// ReconcileOptions say what to compare.
+type ReconcileOptions struct {
+	Types    []string       // types of objects, in this order; none: all
+	DryRun   bool           // only look: the ledger gets the differences, the mirror stays as it is
+	Since    time.Time      // leave out objects created (subscriptions: started) before; zero: none
+	Progress func(Progress) // called at every step; may be nil
+}
+
+// Progress is how far Reconcile is.
+type Progress struct {
+	Waiting    bool // for another that reconciles
+	ObjectType string
+	Seen       int64
+	Total      int64 // 0 while not known
+}
+
+// ReconcileTypes are the types of objects that Reconcile compares, in its order.
+func ReconcileTypes() []string { return slices.Clone(mirrored) }
+
+// Reconcile compares Polar's lists with the mirror and repairs what differs, type by type: every page, and what the
+// mirror has beyond them. It waits for whoever else reconciles. The runs are as the database has them at the end; a
+// type that fails does not keep the others from being compared. Errors: those of the types that failed, joined.
+func (r *Runner) Reconcile(ctx context.Context, o ReconcileOptions) ([]store.ReconcileRun, error) {
+	types := o.Types
+	if len(types) == 0 {
+		types = mirrored
+	}
+	for _, objectType := range types {
+		if !slices.Contains(mirrored, objectType) {
+			return nil, fmt.Errorf("objects of type %q are not mirrored; these are: %v", objectType, mirrored)
+		}
+	}
+	lease, err := r.waitForLease(ctx, o.Progress)
+	if err != nil {
+		return nil, err
+	}
+	defer lease.release()
+	var runs []store.ReconcileRun
+	var failed []error
+	for _, objectType := range types {
+		run, _, err := r.store.StartRun(ctx, store.RunRequest{ObjectType: objectType, DryRun: o.DryRun, Full: true, Since: o.Since})
+		if err != nil {
+			return runs, err
+		}
+		ended, _, err := r.sweep(lease.ctx, run, time.Time{}, o.Progress)
+		runs = append(runs, ended)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", objectType, err))
+		}
+		if lease.ctx.Err() != nil || errors.Is(err, store.ErrUnavailable) {
+			break
+		}
+	}
+	return runs, errors.Join(failed...)
+}
+
+// sweep goes on with a run until it is over, the deadline has passed (zero: none), or there is a reason to wait longer
+// than a caller with a deadline should: then wait says how long.
+func (r *Runner) sweep(ctx context.Context, run store.ReconcileRun, deadline time.Time, progress func(Progress)) (ended store.ReconcileRun, wait time.Duration, err error) {
+	s, err := r.newSweep(ctx, run)
+	if err != nil {
+		return run, 0, err
+	}
+	failures := 0
+	for {
+		if progress != nil {
+			progress(Progress{ObjectType: run.ObjectType, Seen: s.seen, Total: int64(s.cursor.Total)})
+		}
+		done, err := s.step(ctx)
+		pause, mayWait := waitFor(err)
+		switch {
+		case err == nil && done:
+			ended, err := r.store.EndRun(ctx, run.ID, s.unrepaired())
+			if err == nil {
+				r.logger.InfoContext(ctx, "sweep finished", slog.String("type", run.ObjectType), slog.Int64("run", run.ID), slog.Bool("full", run.Full),
+					slog.Bool("dry_run", run.DryRun), slog.Int64("seen", ended.Seen), slog.Int64("drifted", ended.Drifted), slog.Int64("benign", ended.Benign),
+					slog.Int64("repaired", ended.Repaired), slog.Int64("refreshed", ended.Refreshed), slog.Duration("took", ended.FinishedAt.Sub(ended.StartedAt)))
+				err = s.err()
+			}
+			return ended, 0, err
+		case err == nil:
+			failures = 0
+		case ctx.Err() != nil:
+			return run, 0, context.Cause(ctx) // the run stays, to be gone on with
+		case mayWait && !deadline.IsZero():
+			return run, pause, nil
+		case mayWait:
+		default:
+			if failures++; failures >= sweepTries || !isPassing(err) {
+				if errors.Is(err, store.ErrUnavailable) {
+					return run, 0, err
+				}
+				ended, endErr := r.store.EndRun(ctx, run.ID, err.Error())
+				return ended, 0, errors.Join(err, endErr)
+			}
+			if noteErr := r.store.NoteRunError(ctx, run.ID, err.Error()); noteErr != nil {
+				return run, 0, errors.Join(err, noteErr)
+			}
+			pause = time.Duration(failures) * r.timing.sweepRetry
+		}
+		if !deadline.IsZero() && time.Now().After(deadline) {
+			return run, 10 * time.Millisecond, nil
+		}
+		if pause > 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+		}
+	}
+}
+
+// isPassing tells whether the same step may well succeed in a moment.
+func isPassing(err error) bool {
+	if api, ok := errors.AsType[*polar.APIError](err); ok {
+		return api.Status < 300 || api.Status >= 500
+	}
+	return errors.Is(err, store.ErrUnavailable)
+}
+
+// waitFor tells how long to wait where an error means nothing but waiting.
+func waitFor(err error) (time.Duration, bool) {
+	if used, ok := errors.AsType[*budgetError](err); ok {
+		return used.wait, true
+	}
+	if api, ok := errors.AsType[*polar.APIError](err); ok && polar.IsRateLimited(err) {
+		return max(api.RetryAfter, time.Second), true
+	}
+	return 0, false
+}
+
+var errLeaseLost = errors.New("another process reconciles by now: this one was not heard of for too long")
+
+// sweepLease is the place of the one that reconciles, kept until it is released. ctx ends when it is lost.
+type sweepLease struct {
+	ctx     context.Context //nolint:containedctx // its end is what the lease is about
+	release func()
+}
+
+// takeLease returns nil where another has the place.
+func (r *Runner) takeLease(ctx context.Context) (*sweepLease, error) {
+	holder := r.id + " " + uuid.NewString()[:8]
+	taken, err := r.store.TakeReconcileLease(ctx, holder, leaseFor)
+	if err != nil || !taken {
+		return nil, err
+	}
+	leaseCtx, cancel := context.WithCancelCause(ctx)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		ticker := time.NewTicker(leaseEvery)
+		defer ticker.Stop()
+		good := time.Now()
+		for {
+			select {
+			case <-leaseCtx.Done():
+				return
+			case <-ticker.C:
+			}
+			keepCtx, cancelKeep := context.WithTimeout(leaseCtx, leaseEvery)
+			held, err := r.store.KeepReconcileLease(keepCtx, holder, leaseFor)
+			cancelKeep()
+			switch {
+			case err == nil && held:
+				good = time.Now()
+			case err == nil, time.Since(good) > leaseFor:
+				cancel(errLeaseLost)
+				return
+			}
+		}
+	}()
+	return &sweepLease{ctx: leaseCtx, release: func() {
+		cancel(nil)
+		<-kept
+		releaseCtx, cancelRelease := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancelRelease()
+		if err := r.store.ReleaseReconcileLease(releaseCtx, holder); err != nil {
+			r.logger.WarnContext(releaseCtx, "leaving the place of reconciling failed; it is free in seconds", slog.String("error", err.Error()))
+		}
+	}}, nil
+}
+
+func (r *Runner) waitForLease(ctx context.Context, progress func(Progress)) (*sweepLease, error) {
+	ticker := time.NewTicker(leaseAskEvery)
+	defer ticker.Stop()
+	for {
+		l, err := r.takeLease(ctx)
+		if err != nil || l != nil {
+			return l, err
+		}
+		if progress != nil {
+			progress(Progress{Waiting: true})
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-ticker.C:
+		}
+	}
 }

@@ -192,6 +192,9 @@ func (t *Tx) FollowCheckouts(ctx context.Context, checkoutIDs []uuid.UUID) error
 	if err := t.q.CheckoutRequestDuplicateSessions(ctx, t.tx, checkoutIDs); err != nil {
 		return fmt.Errorf("looking for second sessions: %w", interpret(err))
 	}
+	if err := t.q.DriftEndDuplicates(ctx, t.tx, checkoutIDs); err != nil {
+		return fmt.Errorf("looking for second sessions that are over: %w", interpret(err))
+	}
 	return t.notifyRequests(ctx, changed)
 }
 

@@ -3,3 +3,50 @@
 //   sqlc v1.31.1
 
 package dbsqlc
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Comparisons of Polar's lists with the mirror.
+type PolarReconcileRun struct {
+	// Number of the run.
+	ID int64
+	// What was compared, such as customer.
+	ObjectType string
+	// running, finished or failed.
+	State string
+	// Whether it only looked.
+	DryRun bool
+	// When it began.
+	StartedAt time.Time
+	// When it ended.
+	FinishedAt *time.Time
+	// Objects compared.
+	Seen int64
+	// Differences found, a row of polar.drift each; benign ones are counted apart.
+	Drifted int64
+	// Differences repaired, benign ones among them.
+	Repaired int64
+	// Why it failed, or why the last try of one that runs did.
+	Error *string
+	// Whether it looked at every page, and so for deletions; otherwise only at what is new or unfinished.
+	FullSweep bool
+	// Objects older than this were left out; null: none.
+	Since *time.Time
+	// Objects that Polar said there are, for showing progress.
+	Total *int64
+	// Differences that are no fault: checkouts that their buyers abandoned.
+	Benign int64
+	// Documents written anew that differed in no column: an embedded object had changed, or Polar's form had.
+	Refreshed int64
+	// Everything up to this time (of creation; of the start for subscriptions) was listed, by Polar's clock.
+	ListedUntil *time.Time
+	// Where it goes on after a crash.
+	Cursor json.RawMessage
+	// The River job that works it; null for one of the command line.
+	JobID *int64
+	// Its last step.
+	UpdatedAt time.Time
+}

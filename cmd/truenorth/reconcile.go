@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/truenorth-dev/truenorth/cmd/internal/program"
+	"github.com/truenorth-dev/truenorth/internal/jobs"
+	"github.com/truenorth-dev/truenorth/internal/polar"
+	"github.com/truenorth-dev/truenorth/internal/store"
+)
+
+type reconcileCommand struct {
+	Objects []string `arg:"" optional:"" name:"object" help:"Types of objects to compare, such as customers; all by default."`
+	DryRun  bool     `help:"Only look: differences go to polar.drift, the mirror stays as it is."`
+	Since   string   `help:"Leave out what was created (subscriptions: started) before this time, RFC 3339 or so long ago, such as 36h." placeholder:"TIME"`
+	JSON    bool     `help:"Print JSON."`
+	Verbose bool     `short:"v" help:"Log every step."`
+}
+
+// Help is shown by `truenorth reconcile --help`.
+func (reconcileCommand) Help() string {
+	return `Compares every page of Polar's lists with the mirror and repairs what differs; every difference is a row of
+polar.drift, with its cause. It needs DATABASE_URL and POLAR_ACCESS_TOKEN and no worker; it shares the API budget with
+all workers, and waits while another reconciles. Interrupted, it goes on where it stopped when run again within an hour.
+
+Objects: ` + strings.Join(plurals(), ", ") + `.
+
+Exit codes: 0 in step, or all repaired; 3 a dry run found drift (abandoned checkouts are none); 1 failed.`
+}
+
+// plurals are the names of the types as people say them.
+func plurals() []string {
+	names := jobs.ReconcileTypes()
+	for i, name := range names {
+		names[i] = name + "s"
+	}
+	return names
+}
+
+// typesOf finds the types that people named, in singular or plural, with dashes or underscores.
+func typesOf(names []string) ([]string, error) {
+	known := jobs.ReconcileTypes()
+	wanted := make([]string, len(names))
+	for i, name := range names {
+		wanted[i] = strings.TrimSuffix(strings.ReplaceAll(strings.ToLower(name), "-", "_"), "s")
+		if !slices.Contains(known, wanted[i]) {
+			return nil, fmt.Errorf("no objects are called %q; these are: %s", name, strings.Join(plurals(), ", "))
+		}
+	}
+	slices.SortStableFunc(wanted, func(a, b string) int { return slices.Index(known, a) - slices.Index(known, b) })
+	return slices.Compact(wanted), nil
+}
+
+// parseSince reads a point in time, or how long ago it was; empty is none.
+func parseSince(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if ago, err := time.ParseDuration(text); err == nil && ago > 0 {
+		return now.Add(-ago), nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
+		if at, err := time.Parse(layout, text); err == nil {
+			return at, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("--since is %q: give a time such as 2026-08-22T09:00:00Z, a day such as 2026-08-22, or a duration such as 36h", text)
+}
+
+// newRunner makes a runner that works in this process, with the token of the environment.
+func (e *environment) newRunner(s *store.Store, logger *slog.Logger) (*jobs.Runner, error) {
+	if e.config.AccessToken.Reveal() == "" {
+		return nil, errors.New("POLAR_ACCESS_TOKEN is not set: set it, or POLAR_ACCESS_TOKEN_FILE to a file that holds it")
+	}
+	return jobs.New(s, jobs.Config{
+		API: polar.Config{
+			BaseURL: e.config.APIURL, Token: e.config.AccessToken.Reveal(), Version: e.config.Version,
+			UserAgent: "truenorth/" + program.Version(), Logger: logger,
+		},
+		RateLimit: e.config.RequestsPerMinute(), ExtraFields: e.config.ExtraFields, Logger: logger,
+	})
+}
+
+func (c reconcileCommand) Run(ctx context.Context, e *environment) error {
+	types, err := typesOf(c.Objects)
+	if err != nil {
+		return &exitError{code: exitUsage, err: err}
+	}
+	since, err := parseSince(c.Since, time.Now())
+	if err != nil {
+		return &exitError{code: exitUsage, err: err}
+	}
+	s, err := e.openStore()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := s.Ping(ctx); err != nil {
+		return err
+	}
+	level := slog.LevelError
+	if c.Verbose {
+		level = slog.LevelDebug
+	}
+	runner, err := e.newRunner(s, slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level})))
+	if err != nil {
+		return err
+	}
+	bar := newProgress(e.stderr)
+	runs, failed := runner.Reconcile(ctx, jobs.ReconcileOptions{Types: types, DryRun: c.DryRun, Since: since, Progress: func(p jobs.Progress) {
+		if p.Waiting {
+			bar.note("waiting for another that reconciles")
+			return
+		}
+		bar.show(p.ObjectType+"s", p.Seen, p.Total)
+	}})
+	bar.close()
+	if err := c.print(ctx, e.stdout, s, runs); err != nil {
+		return errors.Join(failed, err)
+	}
+	if ctx.Err() != nil {
+		return errors.New("interrupted; run the same again to go on")
+	}
+	if failed != nil {
+		return failed
+	}
+	if drifted(runs) > 0 && c.DryRun {
+		return &exitError{code: exitDrift, err: fmt.Errorf("%d differences; without --dry-run they are repaired", drifted(runs))}
+	}
+	return nil
+}
+
+func drifted(runs []store.ReconcileRun) int64 {
+	var n int64
+	for _, run := range runs {
+		n += run.Drifted
+	}
+	return n
+}
+
+// mostShown bounds the differences that are printed; the ledger has them all.
+const mostShown = 50
+
+func (c reconcileCommand) print(ctx context.Context, w io.Writer, s *store.Store, runs []store.ReconcileRun) error {
+	type report struct {
+		store.ReconcileRun
+		Drift []store.Drift `json:"drift"` // the first ones
+	}
+	reports := make([]report, len(runs))
+	for i, run := range runs {
+		reports[i] = report{ReconcileRun: run, Drift: []store.Drift{}}
+		if run.Drifted+run.Benign > 0 && ctx.Err() == nil {
+			drift, err := s.ListDriftOfRun(ctx, run.ID, mostShown)
+			if err != nil {
+				return err
+			}
+			reports[i].Drift = drift
+		}
+	}
+	if c.JSON {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(reports)
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "OBJECTS\tSTATE\tSEEN\tDRIFT\tBENIGN\tREPAIRED\tREFRESHED\tTOOK")
+	for _, run := range runs {
+		took := "-"
+		if run.FinishedAt != nil {
+			took = run.FinishedAt.Sub(run.StartedAt).Round(time.Millisecond).String()
+		}
+		fmt.Fprintf(table, "%ss\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", run.ObjectType, run.State, run.Seen, run.Drifted, run.Benign, run.Repaired, run.Refreshed, took)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, r := range reports {
+		if len(r.Drift) == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "\n%ss (select * from polar.drift where run_id = %d):\n", r.ObjectType, r.ID)
+		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "  OBJECT\tFIELD\tHERE\tAT POLAR\tCAUSE")
+		for _, d := range r.Drift {
+			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\n", d.ObjectID, d.Field, orDash(d.Local), orDash(d.Remote), d.Cause)
+		}
+		if err := table.Flush(); err != nil {
+			return err
+		}
+		if more := r.Drifted + r.Benign - int64(len(r.Drift)); more > 0 {
+			fmt.Fprintf(w, "  and %d more\n", more)
+		}
+	}
+	return nil
+}
+
+func orDash(text *string) string {
+	if text == nil {
+		return "-"
+	}
+	return *text
+}
