@@ -20,10 +20,14 @@ import (
 )
 
 // mirrored lists the types of objects that have a table of the mirror, in the order in which transactions write them.
-var mirrored = []string{
-	"organization", "product", "discount", "benefit", "customer", "member", "checkout", "subscription", "order",
-	"refund", "benefit_grant", "customer_seat",
-}
+var mirrored = func() []string {
+	resources := polar.Resources()
+	types := make([]string, len(resources))
+	for i, r := range resources {
+		types[i] = r.Type
+	}
+	return types
+}()
 
 const (
 	typeCustomer     = "customer"

@@ -29,13 +29,19 @@ func (ReconcileArgs) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Priority: 4, MaxAttempts: 1000, UniqueOpts: uniqueWhileAlive}
 }
 
-// sweepGroups are the types that one periodic job sweeps: those that people ask for first, each with what hangs off it.
-var sweepGroups = [][]string{
-	{typeOrganization, "product", "discount", "benefit"},
-	{typeCustomer, "member"},
-	{typeCheckout},
-	{"subscription", "benefit_grant", typeSeat},
-	{"order", "refund"},
+// sweepGroups are the types that one periodic job sweeps, in the order of polar.Resources.
+func sweepGroups() [][]string {
+	var groups [][]string
+	at := map[string]int{}
+	for _, r := range polar.Resources() {
+		i, ok := at[r.Sweep]
+		if !ok {
+			i, at[r.Sweep] = len(groups), len(groups)
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], r.Type)
+	}
+	return groups
 }
 
 // periodicSweeps are the jobs that keep the mirror in step. River's periodic jobs live in the leader's memory, so each
@@ -44,8 +50,8 @@ func periodicSweeps(interval time.Duration) []*river.PeriodicJob {
 	if interval <= 0 {
 		return nil
 	}
-	periodic := make([]*river.PeriodicJob, 0, len(sweepGroups))
-	for _, types := range sweepGroups {
+	var periodic []*river.PeriodicJob
+	for _, types := range sweepGroups() {
 		periodic = append(periodic, river.NewPeriodicJob(river.PeriodicInterval(interval),
 			func() (river.JobArgs, *river.InsertOpts) { return ReconcileArgs{Types: types}, nil },
 			&river.PeriodicJobOpts{RunOnStart: true}))

@@ -305,7 +305,8 @@ func (s *sweep) listPage(ctx context.Context) error {
 	if err := s.lookForUnseen(ctx, store.KeyRange{From: s.cursor.Key, Until: next.Key}, next); err != nil {
 		return err
 	}
-	return s.compare(ctx, page.Items, func(ctx context.Context, tx *store.Tx, step *store.RunStep) error {
+	wanted := slices.DeleteFunc(slices.Clone(page.Items), func(d polar.Document) bool { return keyOf(d).Before(s.cursor.From) })
+	return s.compare(ctx, wanted, func(ctx context.Context, tx *store.Tx, step *store.RunStep) error {
 		step.Seen += fresh
 		if next.Key.After(s.cursor.Key) {
 			if err := tx.UnmarkObjects(ctx, s.run.ID, store.MarkBoundary, nil); err != nil {

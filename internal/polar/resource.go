@@ -24,7 +24,8 @@ type Document struct {
 
 // Resource is how Polar's API serves the objects of one type.
 type Resource struct {
-	Type    string // such as "benefit_grant"
+	Type    string // such as "benefit_grant"; the name of its table too
+	Sweep   string // the objects that are compared in one go: this type, and what it hangs off
 	SortKey string // the field by which the list can be sorted so that no change moves an object; "" if there is no list
 	ByID    bool   // whether one object can be read by its id
 
@@ -34,30 +35,31 @@ type Resource struct {
 }
 
 // resources are the types of objects that Polar's API serves, in an order in
-// which those that others refer to come first.
+// which those that others refer to come first. A new type is an entry here and
+// a table of its name.
 var resources = []Resource{
-	{Type: "organization", path: "/organizations/", SortKey: "created_at", ByID: true, scope: "organizations:read"},
-	{Type: "product", path: "/products/", SortKey: "created_at", ByID: true, scope: "products:read"},
-	{Type: "discount", path: "/discounts/", SortKey: "created_at", ByID: true, scope: "discounts:read"},
-	{Type: "benefit", path: "/benefits/", SortKey: "created_at", ByID: true, scope: "benefits:read"},
-	{Type: "customer", path: "/customers/", SortKey: "created_at", ByID: true, scope: "customers:read"},
-	{Type: "member", path: "/members/", SortKey: "created_at", scope: "members:read"},
+	{Type: "organization", Sweep: "catalog", path: "/organizations/", SortKey: "created_at", ByID: true, scope: "organizations:read"},
+	{Type: "product", Sweep: "catalog", path: "/products/", SortKey: "created_at", ByID: true, scope: "products:read"},
+	{Type: "discount", Sweep: "catalog", path: "/discounts/", SortKey: "created_at", ByID: true, scope: "discounts:read"},
+	{Type: "benefit", Sweep: "catalog", path: "/benefits/", SortKey: "created_at", ByID: true, scope: "benefits:read"},
+	{Type: "customer", Sweep: "customers", path: "/customers/", SortKey: "created_at", ByID: true, scope: "customers:read"},
+	{Type: "member", Sweep: "customers", path: "/members/", SortKey: "created_at", scope: "members:read"},
 	{
-		Type: "checkout", path: "/checkouts/", SortKey: "created_at", ByID: true, scope: "checkouts:read",
+		Type: "checkout", Sweep: "checkouts", path: "/checkouts/", SortKey: "created_at", ByID: true, scope: "checkouts:read",
 		statuses: []string{"open", "expired", "confirmed", "succeeded", "failed"},
 	},
 	{
 		// Polar sorts subscriptions by many things, but not by their creation.
-		Type: "subscription", path: "/subscriptions/", SortKey: "started_at", ByID: true, scope: "subscriptions:read",
+		Type: "subscription", Sweep: "subscriptions", path: "/subscriptions/", SortKey: "started_at", ByID: true, scope: "subscriptions:read",
 		statuses: []string{"incomplete", "incomplete_expired", "trialing", "active", "past_due", "canceled", "unpaid", "paused"},
 	},
 	{
-		Type: "order", path: "/orders/", SortKey: "created_at", ByID: true, scope: "orders:read",
+		Type: "order", Sweep: "orders", path: "/orders/", SortKey: "created_at", ByID: true, scope: "orders:read",
 		statuses: []string{"draft", "pending", "paid", "refunded", "partially_refunded", "void"},
 	},
-	{Type: "refund", path: "/refunds/", SortKey: "created_at", scope: "refunds:read"},
-	{Type: "benefit_grant", path: "/benefit-grants/", SortKey: "created_at", scope: "benefits:read"},
-	{Type: "customer_seat", path: "/customer-seats", scope: "customer_seats:read"},
+	{Type: "refund", Sweep: "orders", path: "/refunds/", SortKey: "created_at", scope: "refunds:read"},
+	{Type: "benefit_grant", Sweep: "subscriptions", path: "/benefit-grants/", SortKey: "created_at", scope: "benefits:read"},
+	{Type: "customer_seat", Sweep: "subscriptions", path: "/customer-seats", scope: "customer_seats:read"},
 }
 
 // Resources returns how Polar's API serves each type of objects, those that
