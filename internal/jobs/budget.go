@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"sync"
 	"time"
@@ -48,7 +49,8 @@ type budget struct {
 }
 
 const (
-	stockFor     = 2 * time.Second
+	stockFor     = 250 * time.Millisecond // so long after a 429 another process may still call
+	unlimited    = math.MaxInt32
 	longestWait  = 2 * time.Second // that a buyer's call waits in place
 	defaultBlock = 10 * time.Second
 )
@@ -69,21 +71,17 @@ func newBudget(s *store.Store, perMinute int, logger *slog.Logger) *budget {
 
 // gate lets a call pass, waits a little for a buyer, or fails with a *budgetError.
 func (b *budget) gate(ctx context.Context, _ polar.Call) error {
-	if b.limits.PerSecond == 0 {
-		return nil
-	}
 	p, _ := ctx.Value(priorityKey{}).(priority)
 	deadline := time.Now().Add(longestWait)
 	for {
 		if b.takeStock(p) {
 			return nil
 		}
-		taken, wait, err := b.store.TakeBudget(ctx, b.limits, float64(blocks[p]), reserves[p]*b.limits.Capacity)
+		wait, err := b.restock(ctx, p)
 		if err != nil {
 			return err
 		}
-		if taken {
-			b.addStock(p, blocks[p]-1)
+		if wait == 0 {
 			return nil
 		}
 		wait = max(wait, 20*time.Millisecond)
@@ -96,6 +94,24 @@ func (b *budget) gate(ctx context.Context, _ polar.Call) error {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// restock takes a block of the budget, of which one call goes to the caller. Where there is none, it says how long to
+// wait. Without a limit the stock has no end, but is asked for again as often: a 429 stops everyone all the same.
+func (b *budget) restock(ctx context.Context, p priority) (wait time.Duration, err error) {
+	if b.limits.PerSecond == 0 {
+		if wait, err = b.store.BudgetBlocked(ctx); err != nil || wait > 0 {
+			return wait, err
+		}
+		b.addStock(p, unlimited)
+		return 0, nil
+	}
+	taken, wait, err := b.store.TakeBudget(ctx, b.limits, float64(blocks[p]), reserves[p]*b.limits.Capacity)
+	if err != nil || !taken {
+		return wait, err
+	}
+	b.addStock(p, blocks[p]-1)
+	return 0, nil
 }
 
 func (b *budget) takeStock(p priority) bool {
@@ -114,7 +130,7 @@ func (b *budget) addStock(p priority, n int) {
 	if time.Now().After(b.until[p]) {
 		b.stock[p] = 0
 	}
-	b.stock[p] += n
+	b.stock[p] = min(b.stock[p]+n, unlimited)
 	b.until[p] = time.Now().Add(stockFor)
 }
 
@@ -130,9 +146,6 @@ func (b *budget) observe(info polar.ResponseInfo) {
 	b.mu.Lock()
 	b.stock = [priorities]int{}
 	b.mu.Unlock()
-	if b.limits.PerSecond == 0 {
-		return // no limit is ours to keep; the caller waits by itself
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	b.logger.WarnContext(ctx, "Polar asks to wait", slog.Duration("wait", wait), slog.String("route", info.Route))

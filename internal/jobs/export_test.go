@@ -41,3 +41,9 @@ func (r *Runner) SweepNew(ctx context.Context, objectType string) error {
 	_, _, err = r.sweep(lease.ctx, run, time.Time{}, nil)
 	return err
 }
+
+// Call makes a call to Polar, as any part of a worker may.
+func (r *Runner) Call(ctx context.Context) error {
+	_, err := r.api.ListProducts(ctx, 1, 1)
+	return err
+}

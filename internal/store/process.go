@@ -68,6 +68,15 @@ func (s *Store) TakeBudget(ctx context.Context, b Budget, amount, reserve float6
 	return false, time.Duration(seconds * float64(time.Second)), nil
 }
 
+// BudgetBlocked tells how long Polar has still told everyone to wait; 0: not at all.
+func (s *Store) BudgetBlocked(ctx context.Context) (time.Duration, error) {
+	row, err := s.q.APIBudgetGet(ctx, s.pool)
+	if err != nil {
+		return 0, fmt.Errorf("reading the API budget: %w", interpret(err))
+	}
+	return max(time.Duration(row.BlockedSeconds*float64(time.Second)), 0), nil
+}
+
 // BlockBudget stops every process's calls for as long as Polar said.
 func (s *Store) BlockBudget(ctx context.Context, wait time.Duration) error {
 	if err := s.q.APIBudgetBlock(ctx, s.pool, wait.Seconds()); err != nil {
