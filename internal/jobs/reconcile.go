@@ -230,6 +230,9 @@ func (r *Runner) sweep(ctx context.Context, run store.ReconcileRun, deadline tim
 				if errors.Is(err, store.ErrUnavailable) {
 					return run, 0, err
 				}
+				if polar.IsForbidden(err) {
+					err = fmt.Errorf("the token lacks the scope %s, or may not read this: %w", s.resource.Scope(), err)
+				}
 				ended, endErr := r.store.EndRun(ctx, run.ID, err.Error())
 				return ended, 0, errors.Join(err, endErr)
 			}
