@@ -18,10 +18,6 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
-// lease is how long a try owns its request without renewing. It is longer than any one call to Polar takes, so that
-// when it is over, the call of a try that died is over too.
-const lease = 20 * time.Second
-
 type createCheckoutWorker struct {
 	river.WorkerDefaults[createCheckoutArgs]
 	runner *Runner
@@ -41,7 +37,7 @@ func (w *createCheckoutWorker) Work(ctx context.Context, job *river.Job[createCh
 	if err != nil || id == uuid.Nil {
 		return err
 	}
-	claim, err := r.store.ClaimCheckoutRequest(ctx, id, job.ID, lease, r.config.Patience)
+	claim, err := r.store.ClaimCheckoutRequest(ctx, id, job.ID, r.timing.checkoutLease, r.config.Patience)
 	if errors.Is(err, store.ErrNotFound) {
 		return r.whyNotClaimed(ctx, id)
 	}
@@ -164,7 +160,7 @@ func (r *Runner) try(ctx context.Context, c store.Claim) (time.Duration, error) 
 	if err != nil {
 		return 0, r.store.FailCheckoutRequest(ctx, c, err.Error())
 	}
-	if held, err := r.store.MarkPosting(ctx, c, customerID, lease); err != nil || !held {
+	if held, err := r.store.MarkPosting(ctx, c, customerID, r.timing.checkoutLease); err != nil || !held {
 		return 0, err
 	}
 	session, err := r.api.CreateCheckout(ctx, body)
@@ -188,7 +184,7 @@ func refusesToAnswer(ctx context.Context, err error) bool {
 // outcome gives the request back after a try that failed, and says when the next is due. The claim says whether a
 // session may have come to be.
 func (r *Runner) outcome(ctx context.Context, c store.Claim, cause error) (time.Duration, error) {
-	wait := backoff(int(c.Attempt))
+	wait := r.timing.backoff(int(c.Attempt))
 	var used *budgetError
 	var api *polar.APIError
 	switch {
@@ -236,7 +232,7 @@ func (r *Runner) adopt(ctx context.Context, c store.Claim) (bool, error) {
 func (r *Runner) findSession(ctx context.Context, c store.Claim) (session polar.Checkout, found bool, err error) {
 	const margin, mostPages = 2 * time.Minute, 100
 	for page := 1; page <= mostPages; page++ {
-		if held, err := r.store.RenewClaim(ctx, c, lease); err != nil || !held {
+		if held, err := r.store.RenewClaim(ctx, c, r.timing.checkoutLease); err != nil || !held {
 			return polar.Checkout{}, false, errors.Join(err, errLostClaim(held))
 		}
 		list, err := r.api.ListCheckouts(ctx, polar.CheckoutFilter{Sorting: "-created_at", Page: page, Limit: polar.MaxPageSize})

@@ -19,7 +19,7 @@ func (r *Runner) Hurry(upkeepEvery, forgottenAfter, deadAfter time.Duration) {
 func (r *Runner) AskAtOnce() { r.timing.refreshDelay, r.timing.sweepRetry = 0, 10*time.Millisecond }
 
 // Backoff is the pause after so many tries.
-func Backoff(tries int) time.Duration { return backoff(tries) }
+func Backoff(tries int) time.Duration { return newTiming(0, 0).backoff(tries) }
 
 // WorkBatch works one apply_events job in place.
 func (r *Runner) WorkBatch(ctx context.Context, batch int64) error {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"time"
 
@@ -91,22 +90,8 @@ type Config struct {
 	Patience    time.Duration // how long a checkout request is tried; 0: 30 minutes
 	SoftStop    time.Duration // how long a stop lets running jobs end by themselves; 0: 10 seconds
 
+	RecoveryTime      time.Duration // after which a worker without a sign of life is dead, and in proportion to it all that takes work up again; 0: 15 seconds
 	ReconcileInterval time.Duration // between two sweeps of a list; 0: none but what is asked for
-}
-
-// timing holds the promise that what a killed process held is taken up again within a minute.
-type timing struct {
-	beatEvery      time.Duration // a worker's signs of life
-	deadAfter      time.Duration // without one
-	upkeepEvery    time.Duration
-	forgottenAfter time.Duration // age from which work without a job is given a new one
-	refreshDelay   time.Duration // lets the events that are on the way arrive before Polar is asked
-	sweepRetry     time.Duration // before a step of a sweep that failed is tried again, times the failures
-}
-
-var defaultTiming = timing{
-	beatEvery: 3 * time.Second, deadAfter: 15 * time.Second, upkeepEvery: 5 * time.Second,
-	forgottenAfter: 45 * time.Second, refreshDelay: 3 * time.Second, sweepRetry: time.Second,
 }
 
 const (
@@ -144,7 +129,7 @@ func New(s *store.Store, config Config) (*Runner, error) {
 		store:  s,
 		config: config,
 		logger: config.Logger,
-		timing: defaultTiming,
+		timing: newTiming(config.RecoveryTime, config.API.Timeout),
 	}
 	r.budget = newBudget(s, config.RateLimit, config.Logger)
 	config.API.Gate = r.budget.gate
@@ -167,7 +152,7 @@ func New(s *store.Store, config Config) (*Runner, error) {
 		Workers:      workers,
 		PeriodicJobs: periodicSweeps(config.ReconcileInterval),
 		ErrorHandler: &errorHandler{logger: config.Logger},
-		RetryPolicy:  retryPolicy{},
+		RetryPolicy:  retryPolicy{timing: r.timing},
 		JobTimeout:   jobTimeout,
 		// Only the net: upkeep returns what a dead process held long before.
 		RescueStuckJobsAfter: 5 * time.Minute,
@@ -226,21 +211,11 @@ func (r *Runner) Run(ctx context.Context, ready func()) error {
 	return nil
 }
 
-// backoff grows from a second to half a minute, with jitter.
-func backoff(tries int) time.Duration {
-	const first, longest = time.Second, 30 * time.Second
-	d := longest
-	if tries < 6 {
-		d = min(first<<max(tries-1, 0), longest)
-	}
-	return time.Duration(float64(d) * (0.75 + 0.5*rand.Float64())) //nolint:gosec // jitter needs no secrecy
-}
-
-type retryPolicy struct{}
+type retryPolicy struct{ timing timing }
 
 // NextRetry never lets a buyer or an event wait for the minutes and hours of River's default.
-func (retryPolicy) NextRetry(job *rivertype.JobRow) time.Time {
-	return time.Now().Add(backoff(len(job.Errors) + 1))
+func (p retryPolicy) NextRetry(job *rivertype.JobRow) time.Time {
+	return time.Now().Add(p.timing.backoff(len(job.Errors) + 1))
 }
 
 type errorHandler struct{ logger *slog.Logger }

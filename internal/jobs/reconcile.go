@@ -61,8 +61,6 @@ func periodicSweeps(interval time.Duration) []*river.PeriodicJob {
 
 const (
 	sweepPiece    = 20 * time.Second // that one job sweeps before it makes room for others
-	leaseEvery    = 2 * time.Second
-	leaseFor      = 6 * time.Second
 	leaseAskEvery = 250 * time.Millisecond
 	sweepTries    = 3 // in a row at the same step
 	runsKept      = 30 * 24 * time.Hour
@@ -283,7 +281,7 @@ type sweepLease struct {
 // takeLease returns nil where another has the place.
 func (r *Runner) takeLease(ctx context.Context) (*sweepLease, error) {
 	holder := r.id + " " + uuid.NewString()[:8]
-	taken, err := r.store.TakeReconcileLease(ctx, holder, leaseFor)
+	taken, err := r.store.TakeReconcileLease(ctx, holder, r.timing.leaseFor)
 	if err != nil || !taken {
 		return nil, err
 	}
@@ -291,7 +289,7 @@ func (r *Runner) takeLease(ctx context.Context) (*sweepLease, error) {
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
-		ticker := time.NewTicker(leaseEvery)
+		ticker := time.NewTicker(r.timing.leaseEvery)
 		defer ticker.Stop()
 		good := time.Now()
 		for {
@@ -300,13 +298,13 @@ func (r *Runner) takeLease(ctx context.Context) (*sweepLease, error) {
 				return
 			case <-ticker.C:
 			}
-			keepCtx, cancelKeep := context.WithTimeout(leaseCtx, leaseEvery)
-			held, err := r.store.KeepReconcileLease(keepCtx, holder, leaseFor)
+			keepCtx, cancelKeep := context.WithTimeout(leaseCtx, r.timing.leaseEvery)
+			held, err := r.store.KeepReconcileLease(keepCtx, holder, r.timing.leaseFor)
 			cancelKeep()
 			switch {
 			case err == nil && held:
 				good = time.Now()
-			case err == nil, time.Since(good) > leaseFor:
+			case err == nil, time.Since(good) > r.timing.leaseFor:
 				cancel(errLeaseLost)
 				return
 			}

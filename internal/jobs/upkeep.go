@@ -114,12 +114,8 @@ func (r *Runner) relink(ctx context.Context) error {
 	return r.store.InTx(ctx, func(tx *store.Tx) error { return r.linkCustomers(ctx, tx, ids) })
 }
 
-// dueGrace is how long after a session's end by the local clock its event may take; Polar's own list is up to 15
-// minutes late, yet a read tells by Polar's clock.
-const dueGrace = 30 * time.Second
-
 func (r *Runner) readDue(ctx context.Context) error {
-	due, err := r.store.ListDueCheckouts(ctx, dueGrace, 50)
+	due, err := r.store.ListDueCheckouts(ctx, r.timing.dueGrace, 50)
 	if err != nil || len(due) == 0 {
 		return err
 	}
