@@ -32,58 +32,6 @@ type request struct {
 	body []byte
 }
 
-// newRoutes lists everything the fake answers.
-func (f *Fake) newRoutes() *http.ServeMux {
-	routes := http.NewServeMux()
-	api := func(pattern string, status int, handle handler) {
-		routes.Handle(pattern, f.answer(status, handle))
-	}
-
-	api("GET /v1/organizations/{$}", http.StatusOK, f.listOrganizations)
-	api("GET /v1/organizations/{id}", http.StatusOK, f.getOrganization)
-	api("GET /v1/products/{$}", http.StatusOK, f.listProducts)
-	api("GET /v1/products/{id}", http.StatusOK, f.getProduct)
-
-	api("GET /v1/checkouts/{$}", http.StatusOK, f.listCheckouts)
-	api("POST /v1/checkouts/{$}", http.StatusCreated, f.createCheckout)
-	api("GET /v1/checkouts/{id}", http.StatusOK, f.getCheckout)
-	api("PATCH /v1/checkouts/{id}", http.StatusOK, f.updateCheckout)
-
-	api("GET /v1/customers/{$}", http.StatusOK, f.listCustomers)
-	api("POST /v1/customers/{$}", http.StatusCreated, f.createCustomer)
-	api("GET /v1/customers/{id}", http.StatusOK, f.getCustomer)
-	api("PATCH /v1/customers/{id}", http.StatusOK, f.updateCustomer)
-	api("DELETE /v1/customers/{id}", http.StatusNoContent, f.deleteCustomer)
-	api("GET /v1/customers/external/{external_id}", http.StatusOK, f.getCustomer)
-	api("PATCH /v1/customers/external/{external_id}", http.StatusOK, f.updateCustomer)
-	api("DELETE /v1/customers/external/{external_id}", http.StatusNoContent, f.deleteCustomer)
-	api("GET /v1/customers/{id}/{view...}", http.StatusOK, f.getCustomerState)
-	api("GET /v1/customers/external/{external_id}/state", http.StatusOK, f.getCustomerState)
-
-	api("GET /v1/orders/{$}", http.StatusOK, f.listOrders)
-	api("GET /v1/orders/{id}", http.StatusOK, f.getOrder)
-	api("GET /v1/subscriptions/{$}", http.StatusOK, f.listSubscriptions)
-	api("GET /v1/subscriptions/{id}", http.StatusOK, f.getSubscription)
-	api("GET /v1/benefit-grants/{$}", http.StatusOK, f.listGrants)
-	api("GET /v1/members/{$}", http.StatusOK, f.listMembers)
-	api("GET /v1/benefits/{$}", http.StatusOK, f.listBenefits)
-	api("GET /v1/refunds/{$}", http.StatusOK, f.listNothing)
-	api("GET /v1/discounts/{$}", http.StatusOK, f.listNothing)
-
-	api("GET /v1/webhooks/endpoints", http.StatusOK, f.listEndpoints)
-	api("POST /v1/webhooks/endpoints", http.StatusCreated, f.createEndpoint)
-	api("GET /v1/webhooks/endpoints/{id}", http.StatusOK, f.getEndpoint)
-	api("PATCH /v1/webhooks/endpoints/{id}", http.StatusOK, f.updateEndpoint)
-	api("DELETE /v1/webhooks/endpoints/{id}", http.StatusNoContent, f.deleteEndpoint)
-	api("PATCH /v1/webhooks/endpoints/{id}/secret", http.StatusOK, f.resetEndpointSecret)
-	api("GET /v1/webhooks/deliveries", http.StatusOK, f.listDeliveries)
-	api("POST /v1/webhooks/events/{id}/redeliver", http.StatusAccepted, f.redeliverEvent)
-
-	f.addPageRoutes(routes)
-	f.addControlRoutes(routes)
-	return routes
-}
-
 // ServeHTTP implements [http.Handler]: the API under /v1/, hosted checkout pages under /checkout/, and the control of
 // the fake itself under /_fake/.
 func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -103,8 +51,17 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	route := f.route(r)
 	f.mu.Lock()
 	f.requests[cmp.Or(route, r.Method+" "+r.URL.Path)]++
-	fault := f.matchFault(r)
+	wait := f.throttle()
+	var fault *Fault
+	if wait == 0 {
+		fault = f.matchFault(r, f.lists[route])
+	}
 	f.mu.Unlock()
+	if wait > 0 {
+		f.writeRateLimit(w, wait)
+		f.logger.Info("Request met the rate limit", slog.String("request", r.Method+" "+r.URL.Path), slog.Duration("wait", wait))
+		return
+	}
 
 	recorder := &recorder{header: w.Header(), status: http.StatusOK}
 	if fault != nil && fault.before(f, w, r) {
@@ -112,7 +69,7 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f.serveAPI(recorder, r, route)
-	if fault != nil && fault.after(f, w, r) {
+	if fault != nil && fault.after(f, w, r, recorder) {
 		f.logger.Info("Answer met a fault", slog.String("request", r.Method+" "+r.URL.Path),
 			slog.Int("status", recorder.status), slog.String("fault", string(fault.Kind)))
 		return
@@ -154,11 +111,21 @@ func (f *Fake) serveAPI(w http.ResponseWriter, r *http.Request, route string) {
 // route returns the name of the API route that a request is for: its method and path, with placeholders.
 func (f *Fake) route(r *http.Request) string {
 	_, pattern := f.routes.Handler(r)
-	isOtherView := strings.HasSuffix(pattern, "{view...}") && !strings.HasSuffix(r.URL.Path, "/state")
-	if !strings.HasPrefix(pattern, r.Method+" /v1/") || isOtherView {
+	if !strings.HasPrefix(pattern, r.Method+" /v1/") {
 		return ""
 	}
-	return strings.NewReplacer("{$}", "", "{view...}", "state").Replace(pattern)
+	if below, isView := strings.CutSuffix(pattern, "{view...}"); isView {
+		// What stands below a customer: /v1/customers/{id}/{view...}
+		view := strings.SplitN(r.URL.Path, "/", 5)
+		switch {
+		case len(view) < 5 || !isCustomerView(view[4]):
+			return ""
+		case view[4] == "state":
+			return below + "state"
+		}
+		return below + "members/{member_id}"
+	}
+	return strings.ReplaceAll(pattern, "{$}", "")
 }
 
 // serveNoRoute answers as Polar's web framework does: another trailing slash is redirected to, and a known path with
@@ -307,6 +274,11 @@ func (r *recorder) Write(part []byte) (int, error) {
 
 func (r *recorder) WriteHeader(status int) { r.status = status }
 
+func (r *recorder) replace(body []byte) {
+	r.body.Reset()
+	r.body.Write(body) // never fails
+}
+
 func writeJSON(w http.ResponseWriter, status int, document any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
@@ -314,6 +286,10 @@ func writeJSON(w http.ResponseWriter, status int, document any) {
 }
 
 func writeError(w http.ResponseWriter, err error) {
+	if errors.Is(err, errGatewayTimeout) {
+		writePage(w, http.StatusGatewayTimeout)
+		return
+	}
 	var failure *APIError
 	if !errors.As(err, &failure) {
 		failure = &APIError{Status: http.StatusInternalServerError, Name: "InternalServerError", Detail: err.Error()}

@@ -88,7 +88,7 @@ func TestCatalogueIsServed(t *testing.T) {
 	for path, want := range map[string]int{
 		"/v1/products/?is_recurring=true": 4, "/v1/products/?is_archived=true": 1, "/v1/products/?query=EXPLORER": 2,
 		"/v1/products/?sorting=-price_amount": 8, "/v1/products/?sorting=name&sorting=price_amount_type": 8,
-		"/v1/products/?organization_id=" + polarfake.OrganizationID: 8, "/v1/benefits/": 3, "/v1/organizations/": 1,
+		"/v1/products/?organization_id=" + polarfake.OrganizationID: 8, "/v1/benefits/": 4, "/v1/organizations/": 1,
 		"/v1/organizations/?slug=nobody": 0, "/v1/refunds/": 0, "/v1/discounts/": 0,
 	} {
 		if got := len(b.expect(http.StatusOK, http.MethodGet, path, "").items()); got != want {

@@ -1,7 +1,6 @@
 package polarfake
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"strings"
 	"time"
@@ -85,7 +84,7 @@ type checkout struct {
 	Product                  *checkoutProduct     `json:"product"`
 	ProductPrice             price                `json:"product_price"`
 	Prices                   map[string][]price   `json:"prices"`
-	Discount                 *string              `json:"discount"`
+	Discount                 *discountMinimal     `json:"discount"`
 	SubscriptionID           *string              `json:"subscription_id"`
 	AttachedCustomFields     []string             `json:"attached_custom_fields"`
 	CustomerMetadata         metadata             `json:"customer_metadata"`
@@ -93,6 +92,8 @@ type checkout struct {
 	taxID           []string
 	successTemplate string
 	chosenAmount    *int64
+	discount        *discount
+	sequence        int64
 }
 
 type billingAddressFields struct {
@@ -114,21 +115,30 @@ type hiddenAddressFields struct {
 	Line2      bool `json:"line2"`
 }
 
-// checkoutIndex holds the sessions, in the order of creation.
+// checkoutIndex keeps the sessions.
 type checkoutIndex struct {
-	all      []*checkout
-	byID     map[string]*checkout
+	shelf[*checkout]
+
 	bySecret map[string]*checkout
 }
 
 func newCheckoutIndex() checkoutIndex {
-	return checkoutIndex{byID: make(map[string]*checkout), bySecret: make(map[string]*checkout)}
+	return checkoutIndex{shelf: newShelf(func(c *checkout) any { return c }), bySecret: make(map[string]*checkout)}
 }
 
 func (i *checkoutIndex) add(c *checkout) {
-	i.all = append(i.all, c)
-	i.byID[c.ID] = c
+	i.shelf.add(c)
 	i.bySecret[c.ClientSecret] = c
+}
+
+func (c *checkout) standing() (id string, created rank) {
+	return c.ID, rank{at: c.CreatedAt.Time, sequence: c.sequence}
+}
+
+// soldIn returns the product that a session is about, also when it is gone.
+func (c *catalog) soldIn(session *checkout) *product {
+	sold, _ := c.products.ever(*session.ProductID)
+	return sold
 }
 
 // Checkouts returns the documents of all checkout sessions, oldest first.
@@ -136,7 +146,7 @@ func (f *Fake) Checkouts() []json.RawMessage {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
-	return documents(f.checkouts.all)
+	return f.checkouts.documents()
 }
 
 // Checkout returns the document of one checkout session, or nil.
@@ -148,6 +158,16 @@ func (f *Fake) Checkout(id string) json.RawMessage {
 		return encode(found)
 	}
 	return nil
+}
+
+// CreateCheckout does what POST /v1/checkouts/ does with the body and returns the document.
+func (f *Fake) CreateCheckout(body string) (json.RawMessage, error) {
+	return f.call(f.createCheckout, body, nil)
+}
+
+// UpdateCheckout does what PATCH /v1/checkouts/{id} does with the body and returns the document.
+func (f *Fake) UpdateCheckout(id, body string) (json.RawMessage, error) {
+	return f.call(f.updateCheckout, body, map[string]string{"id": id})
 }
 
 func (f *Fake) createCheckout(r *request) (any, error) {
@@ -181,8 +201,8 @@ func (f *Fake) createCheckout(r *request) (any, error) {
 // newCheckout applies the rules that need to know what else there is.
 func (f *Fake) newCheckout(body fields, params *checkoutParams, now timestamp) (*checkout, error) {
 	c := &checkout{
-		ID: newID(), CreatedAt: now, CustomFieldData: params.customFieldData, PaymentProcessor: "stripe", Status: statusOpen,
-		ClientSecret: "polar_c_" + rand.Text() + rand.Text(), ExpiresAt: now.add(checkoutTTL),
+		ID: f.newID(), CreatedAt: now, CustomFieldData: params.customFieldData, PaymentProcessor: "stripe", Status: statusOpen,
+		ClientSecret: "polar_c_" + f.newSecret(), ExpiresAt: now.add(checkoutTTL),
 		ReturnURL: params.returnURL, EmbedOrigin: params.embedOrigin, successTemplate: deref(params.successURL),
 		Seats: params.seats, MinSeats: params.minSeats, MaxSeats: params.maxSeats,
 		Units: params.units, MinUnits: params.minUnits, MaxUnits: params.maxUnits,
@@ -197,6 +217,7 @@ func (f *Fake) newCheckout(body fields, params *checkoutParams, now timestamp) (
 		Metadata:                 params.metadata, CustomerMetadata: params.customerMetadata,
 		ExternalCustomerID: params.externalCustomerID, CustomerExternalID: params.externalCustomerID,
 		Prices: make(map[string][]price), AttachedCustomFields: []string{}, chosenAmount: params.amount,
+		sequence: f.next(),
 	}
 	c.setAddressFields()
 	if params.taxID != nil {
@@ -219,16 +240,16 @@ func (f *Fake) newCheckout(body fields, params *checkoutParams, now timestamp) (
 // choosePrices looks the products up and gives each its prices: those of the request or those of the catalogue.
 func (f *Fake) choosePrices(body fields, params *checkoutParams, c *checkout) {
 	for i, id := range params.products {
-		found, ok := f.catalog.byID[id]
+		found, ok := f.catalog.products.byID[id]
 		switch {
-		case !ok:
+		case !ok || len(found.Prices) == 0:
 			body.failValue(body.at("products", i), "Product does not exist.", id)
 			continue
 		case found.IsArchived:
 			body.failValue(body.at("products", i), "Product is archived.", id)
 			continue
 		}
-		c.Products = append(c.Products, f.catalog.views[id])
+		c.Products = append(c.Products, found.view)
 		c.Prices[id] = found.Prices
 		if prices, ok := params.prices[id]; ok {
 			c.Prices[id] = prices
@@ -239,9 +260,20 @@ func (f *Fake) choosePrices(body fields, params *checkoutParams, c *checkout) {
 			body.failValue(body.at("prices", id), "Price references a product that is not in the products list.", id)
 		}
 	}
-	if params.discountID != nil {
-		body.failValue(body.at("discount_id"), "Discount does not exist.", *params.discountID)
+	f.chooseDiscount(body, c, params.discountID)
+}
+
+// chooseDiscount gives a session a discount that can be used for the first of its products.
+func (f *Fake) chooseDiscount(body fields, c *checkout, id *string) {
+	if id == nil || len(c.Products) == 0 {
+		return
 	}
+	d, exists := f.catalog.discounts.byID[*id]
+	if !exists || !d.applies(f.catalog.products.byID[c.Products[0].ID], f.now()) {
+		body.failValue(body.at("discount_id"), "Discount does not exist.", *id)
+		return
+	}
+	c.discount, c.DiscountID, c.Discount = d, &d.ID, d.minimal()
 }
 
 // chooseCustomer ties a session to a customer who exists already. A subscription to upgrade comes before a customer
@@ -250,19 +282,19 @@ func (f *Fake) chooseCustomer(body fields, params *checkoutParams, c *checkout) 
 	var linked *customer
 	switch {
 	case params.subscriptionID != nil:
-		upgraded, ok := f.sales.subscriptionByID[*params.subscriptionID]
+		upgraded, ok := f.sales.subscriptions.byID[*params.subscriptionID]
 		switch {
 		case !ok:
 			body.failValue(body.at("subscription_id"), "Subscription does not exist.", *params.subscriptionID)
 		case upgraded.Amount > 0:
 			body.failValue(body.at("subscription_id"), "Only free subscriptions can be upgraded.", *params.subscriptionID)
 		default:
-			linked = f.customers.byID[upgraded.CustomerID]
+			linked = upgraded.owner
 			c.SubscriptionID = &upgraded.ID
 		}
 	case params.customerID != nil:
 		found, ok := f.customers.byID[*params.customerID]
-		if !ok || found.DeletedAt != nil {
+		if !ok {
 			body.failValue(body.at("customer_id"), "Customer does not exist.", *params.customerID)
 			return
 		}
@@ -297,8 +329,8 @@ func (f *Fake) selectProduct(body fields, c *checkout, id string, currency *stri
 		body.failValue(body.at("currency"), "Product is not available in the specified currency.", *currency)
 		return
 	}
-	sold := f.catalog.byID[id]
-	c.ProductID, c.Product = &sold.ID, f.catalog.views[id]
+	sold, _ := f.catalog.products.ever(id)
+	c.ProductID, c.Product = &sold.ID, sold.view
 	c.ProductPriceID, c.ProductPrice = &chosen.common().ID, chosen
 	c.Currency = chosen.common().Currency
 	c.TaxBehavior = new("exclusive")
@@ -358,7 +390,9 @@ func (c *checkout) setTrial(sold *product) {
 
 func (c *checkout) setAmounts() {
 	c.Amount = c.ProductPrice.charge(priceChoice{amount: c.chosenAmount, seats: c.Seats, units: c.Units})
-	c.SubtotalAmount, c.NetAmount, c.TotalAmount = c.Amount, c.Amount, c.Amount
+	c.DiscountAmount = c.discount.off(c.Amount, c.Currency)
+	c.SubtotalAmount, c.NetAmount = c.Amount, c.Amount-c.DiscountAmount
+	c.TotalAmount = c.NetAmount
 	if c.CustomerBillingAddress != nil {
 		c.TaxAmount = new(int64(0))
 	}
@@ -393,50 +427,34 @@ func firstOf[T any](candidates ...*T) *T {
 	return nil
 }
 
-func (f *Fake) getCheckout(r *request) (any, error) {
-	id, err := r.id()
-	if err != nil {
-		return nil, err
-	}
-	found, ok := f.checkouts.byID[id]
-	if !ok {
-		return nil, errNotFound()
-	}
-	return found, nil
-}
-
 func (f *Fake) listCheckouts(r *request) (any, error) {
 	query := r.query()
 	organizations, products := query.identifiers("organization_id"), query.identifiers("product_id")
 	customers, externalIDs := query.identifiers("customer_id"), query.texts("external_customer_id")
 	statuses := query.choices("status", checkoutStatuses)
-	paging := query.paging([]string{"created_at", "expires_at", "status"})
+	paging := query.paging("created_at", "expires_at", "status")
 	if err := query.err(); err != nil {
 		return nil, err
 	}
 	search := query.text("query")
 
-	found := f.checkouts.all
-	if len(organizations)+len(products)+len(customers)+len(externalIDs)+len(statuses) > 0 || search != "" || !paging.byCreation() {
-		found = nil
-		for _, c := range f.checkouts.all {
-			if organizations.allow(OrganizationID) && products.allowOptional(c.ProductID) && statuses.allow(c.Status) &&
+	return listing[*checkout]{
+		all: f.checkouts.all, order: "created_at", render: f.checkouts.render,
+		allow: func(c *checkout) bool {
+			return organizations.allow(OrganizationID) && products.allowOptional(c.ProductID) && statuses.allow(c.Status) &&
 				customers.allowOptional(c.CustomerID) && f.bearsExternalID(c, externalIDs) &&
-				containsFold(deref(c.CustomerEmail), search) {
-				found = append(found, c)
+				containsFold(deref(c.CustomerEmail), search)
+		},
+		key: func(c *checkout, by string) sortable {
+			switch by {
+			case "status":
+				return byText(c.Status)
+			case "expires_at":
+				return byTime(c.ExpiresAt)
 			}
-		}
-	}
-	sortBy(found, paging, func(c *checkout, by string) any {
-		switch by {
-		case "status":
-			return c.Status
-		case "expires_at":
-			return c.ExpiresAt.Time
-		}
-		return c.CreatedAt.Time
-	})
-	return listResource(found, paging), nil
+			return byTime(c.CreatedAt)
+		},
+	}.page(paging), nil
 }
 
 // bearsExternalID is Polar's filter by external id. It joins the customers, so that it misses every session whose
@@ -448,8 +466,8 @@ func (f *Fake) bearsExternalID(c *checkout, externalIDs filter) bool {
 	if c.CustomerID == nil {
 		return false
 	}
-	owner := f.customers.byID[*c.CustomerID]
-	return owner.DeletedAt == nil && externalIDs.allowOptional(owner.ExternalID)
+	owner, exists := f.customers.byID[*c.CustomerID]
+	return exists && externalIDs.allowOptional(owner.ExternalID)
 }
 
 // resolvePlaceholder puts the session's id where a success_url asks for it.

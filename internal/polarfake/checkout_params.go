@@ -123,7 +123,7 @@ func (f *Fake) readPrices(body fields) map[string][]price {
 		if !ok {
 			continue
 		}
-		sold := f.catalog.byID[id]
+		sold := f.catalog.products.byID[id]
 		if sold == nil {
 			// That the product does not exist, or was not listed, is told once the form is right.
 			sold = &product{productCommon: productCommon{ID: id, RecurringInterval: new("month")}}
@@ -134,7 +134,7 @@ func (f *Fake) readPrices(body fields) map[string][]price {
 			if !ok {
 				continue
 			}
-			if read := adHocPrice(entry, sold, f.catalog, now); read != nil {
+			if read := f.readPrice(entry, sold, now); read != nil {
 				prices[id] = append(prices[id], read)
 			}
 		}
@@ -198,8 +198,9 @@ func (f *Fake) updateCheckout(r *request) (any, error) {
 	if c.Status != statusOpen {
 		return nil, errNotOpen()
 	}
-	if body.has("discount_id") && body.values["discount_id"] != nil {
-		body.failValue(body.at("discount_id"), "Discount does not exist.", body.values["discount_id"])
+	if body.has("discount_id") {
+		update.discount, update.DiscountID, update.Discount = nil, nil, nil
+		f.chooseDiscount(body, &update, body.identifier("discount_id"))
 	}
 	if productID != nil {
 		if _, ok := c.Prices[*productID]; !ok {

@@ -1,12 +1,9 @@
 package polarfake
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 )
@@ -32,85 +29,15 @@ type customer struct {
 	FirstUserEventAt       *timestamp `json:"first_user_event_at"`
 	AvatarURL              *string    `json:"avatar_url"`
 
-	order         int64 // of creation
-	statePending  bool  // a debounced customer.state_changed is on its way
+	sequence      int64
+	statePending  bool // a debounced customer.state_changed is on its way
 	subscriptions []*subscription
 	grants        []*grant
+	seats         []*seat // of what the customer bought
 	members       []*member
 }
 
 var customerTypes = []string{"individual", "team"}
-
-type member struct {
-	ID         string     `json:"id"`
-	CreatedAt  timestamp  `json:"created_at"`
-	ModifiedAt *timestamp `json:"modified_at"`
-	CustomerID string     `json:"customer_id"`
-	Email      string     `json:"email"`
-	Name       *string    `json:"name"`
-	ExternalID *string    `json:"external_id"`
-	Role       string     `json:"role"`
-}
-
-// customerIndex finds customers. Only live ones are in live, byEmail and byExternalID.
-type customerIndex struct {
-	live         []*customer // in the order of creation
-	byID         map[string]*customer
-	byEmail      map[string]*customer // in lower case
-	byExternalID map[string]*customer
-}
-
-func newCustomerIndex() customerIndex {
-	return customerIndex{
-		byID: make(map[string]*customer), byEmail: make(map[string]*customer), byExternalID: make(map[string]*customer),
-	}
-}
-
-func (i *customerIndex) add(c *customer) {
-	i.live = append(i.live, c)
-	i.byID[c.ID] = c
-	if c.Email != nil {
-		i.byEmail[strings.ToLower(*c.Email)] = c
-	}
-	if c.ExternalID != nil {
-		i.byExternalID[*c.ExternalID] = c
-	}
-}
-
-func (i *customerIndex) findEmail(email string) *customer { return i.byEmail[strings.ToLower(email)] }
-
-func (i *customerIndex) changeEmail(c *customer, email *string) {
-	if c.Email != nil {
-		delete(i.byEmail, strings.ToLower(*c.Email))
-	}
-	c.Email = email
-	if email != nil {
-		i.byEmail[strings.ToLower(*email)] = c
-		c.AvatarURL = avatarURL(*email)
-	}
-}
-
-func (i *customerIndex) changeExternalID(c *customer, externalID *string) {
-	if c.ExternalID != nil {
-		delete(i.byExternalID, *c.ExternalID)
-	}
-	c.ExternalID = externalID
-	if externalID != nil {
-		i.byExternalID[*externalID] = c
-	}
-}
-
-// retire takes a deleted customer out of everything but byID.
-func (i *customerIndex) retire(c *customer) {
-	at, found := slices.BinarySearchFunc(i.live, c.order, func(c *customer, order int64) int { return cmp.Compare(c.order, order) })
-	if found {
-		i.live = slices.Delete(i.live, at, at+1)
-	}
-	if c.Email != nil && i.findEmail(*c.Email) == c {
-		delete(i.byEmail, strings.ToLower(*c.Email))
-	}
-	i.changeExternalID(c, nil)
-}
 
 func avatarURL(email string) *string {
 	sum := sha256.Sum256([]byte(strings.ToLower(email)))
@@ -129,12 +56,16 @@ func (c *customer) document() customer {
 	return shown
 }
 
+func (c *customer) standing() (id string, created rank) {
+	return c.ID, rank{at: c.CreatedAt.Time, sequence: c.sequence}
+}
+
 // Customers returns the documents of all live customers, oldest first.
 func (f *Fake) Customers() []json.RawMessage {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
-	return documents(f.customers.live)
+	return f.customers.documents()
 }
 
 // Customer returns the document of a customer, also of a deleted one, or nil.
@@ -142,7 +73,7 @@ func (f *Fake) Customer(id string) json.RawMessage {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
-	if found, ok := f.customers.byID[id]; ok {
+	if found, existed := f.customers.ever(id); existed {
 		return encode(found.document())
 	}
 	return nil
@@ -164,49 +95,17 @@ func (f *Fake) DeleteCustomer(id string) error {
 	return err
 }
 
-// CreateCheckout does what POST /v1/checkouts/ does with the body and returns the document.
-func (f *Fake) CreateCheckout(body string) (json.RawMessage, error) {
-	return f.call(f.createCheckout, body, nil)
-}
-
-// call runs a handler for a caller in this process.
-func (f *Fake) call(handle handler, body string, path map[string]string) (json.RawMessage, error) {
-	r := &request{Request: &http.Request{}, body: []byte(body)}
-	r.Request = r.WithContext(r.Context())
-	for name, value := range path {
-		r.SetPathValue(name, value)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-
-	document, err := handle(r)
-	if err != nil {
-		return nil, err
-	}
-	return encode(document), nil
-}
-
-// SeedCustomers adds n customers and emits nothing, as if they had been there before the endpoint. The i-th, from 0,
-// has the external id prefix+i and the e-mail prefix+i@example.com. The ids are returned in that order.
-func (f *Fake) SeedCustomers(n int, prefix string) []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-
-	ids := make([]string, n)
-	now := f.now()
-	for i := range n {
-		externalID := fmt.Sprintf("%s%d", prefix, i)
-		c := f.newCustomer(externalID+"@example.com", now)
-		c.ExternalID = &externalID
-		f.customers.add(c)
-		ids[i] = c.ID
-	}
-	return ids
+// AnonymizeCustomer does what DELETE /v1/customers/{id}?anonymize=true does.
+func (f *Fake) AnonymizeCustomer(id string) error {
+	return act(f, &f.customers.shelf, id, func(c *customer) error {
+		f.removeCustomer(c, true)
+		return nil
+	})
 }
 
 func (f *Fake) newCustomer(email string, now timestamp) *customer {
 	c := &customer{
-		ID: newID(), CreatedAt: now, Metadata: metadata{}, Type: "individual", OrganizationID: OrganizationID, order: f.next(),
+		ID: f.newID(), CreatedAt: now, Metadata: metadata{}, Type: "individual", OrganizationID: OrganizationID, sequence: f.next(),
 	}
 	if email != "" {
 		c.Email, c.AvatarURL = &email, avatarURL(email)
@@ -219,12 +118,7 @@ func (f *Fake) addOwner(c *customer, email string, name, externalID *string) {
 	if email == "" {
 		return
 	}
-	owner := &member{
-		ID: newID(), CreatedAt: c.CreatedAt, CustomerID: c.ID, Email: email, Name: name, ExternalID: externalID, Role: "owner",
-	}
-	c.members = append(c.members, owner)
-	f.sales.members = append(f.sales.members, owner)
-	f.emit("member.created", owner.ID, owner)
+	f.addMember(c, c.CreatedAt, email, name, externalID, roleOwner)
 }
 
 // findCustomer returns the live customer that a path names by id or by external id.
@@ -237,15 +131,7 @@ func (f *Fake) findCustomer(r *request) (*customer, error) {
 		}
 		return found, nil
 	}
-	id, err := r.id()
-	if err != nil {
-		return nil, err
-	}
-	found, ok := f.customers.byID[id]
-	if !ok || found.DeletedAt != nil {
-		return nil, errNotFound()
-	}
-	return found, nil
+	return f.customers.named(r)
 }
 
 func (f *Fake) getCustomer(r *request) (any, error) {
@@ -256,8 +142,15 @@ func (f *Fake) getCustomer(r *request) (any, error) {
 	return found.document(), nil
 }
 
-func (f *Fake) getCustomerState(r *request) (any, error) {
-	if view := r.PathValue("view"); view != "" && view != "state" {
+// getCustomerView answers what stands below a customer, who is named by the id: the state, or a member.
+func (f *Fake) getCustomerView(r *request) (any, error) {
+	view := r.PathValue("view")
+	memberID, isMember := strings.CutPrefix(view, "members/")
+	switch {
+	case isMember && isCustomerView(view):
+		r.SetPathValue("member_id", memberID)
+		return f.getMember(r)
+	case view != "" && !isCustomerView(view):
 		return nil, errNotFound()
 	}
 	found, err := f.findCustomer(r)
@@ -265,6 +158,11 @@ func (f *Fake) getCustomerState(r *request) (any, error) {
 		return nil, err
 	}
 	return found.state(), nil
+}
+
+func isCustomerView(view string) bool {
+	memberID, isMember := strings.CutPrefix(view, "members/")
+	return view == "state" || isMember && memberID != "" && !strings.Contains(memberID, "/")
 }
 
 func (f *Fake) createCustomer(r *request) (any, error) {
@@ -366,39 +264,40 @@ func (f *Fake) updateCustomer(r *request) (any, error) {
 		return nil, err
 	}
 
-	if email != nil && *email != deref(c.Email) {
-		f.customers.changeEmail(c, email)
-		c.EmailVerified = false
+	if c.Type == "team" && deref(kind) == "individual" {
+		body.failValue(body.at("type"), "Customer type cannot be downgraded from 'team' to 'individual'.", *kind)
+		return nil, body.ruleErr()
 	}
-	if changesExternalID {
-		f.customers.changeExternalID(c, externalID)
-	}
-	if kind != nil {
-		c.Type = *kind
-	}
-	if body.has("name") {
-		c.Name = name
-	}
-	if body.has("billing_address") {
-		c.BillingAddress = billing
-	}
-	if body.has("tax_id") {
-		c.TaxID = taxID
-	}
-	if body.has("locale") {
-		c.Locale = locale
-	}
-	if body.has("metadata") {
-		c.Metadata = given
-	}
-	if len(body.values) > 0 {
-		c.ModifiedAt = new(f.now())
-	}
+	f.revise(func() any { return c.document() }, &c.ModifiedAt, func() {
+		if email != nil && *email != deref(c.Email) {
+			f.customers.changeEmail(c, email)
+			c.EmailVerified = false
+		}
+		if changesExternalID {
+			f.customers.changeExternalID(c, externalID)
+		}
+		c.Type = *firstOf(kind, &c.Type)
+		if body.has("name") {
+			c.Name = name
+		}
+		if body.has("billing_address") {
+			c.BillingAddress = billing
+		}
+		if body.has("tax_id") {
+			c.TaxID = taxID
+		}
+		if body.has("locale") {
+			c.Locale = locale
+		}
+		if body.has("metadata") {
+			c.Metadata = given
+		}
+	})
+	f.syncOwner(c)
 	f.emitCustomer(c, "customer.updated")
 	return c.document(), nil
 }
 
-// deleteCustomer deletes softly: the external id becomes free, but the webhook still tells it.
 func (f *Fake) deleteCustomer(r *request) (any, error) {
 	c, err := f.findCustomer(r)
 	if err != nil {
@@ -412,8 +311,14 @@ func (f *Fake) deleteCustomer(r *request) (any, error) {
 			return nil, err
 		}
 	}
+	f.removeCustomer(c, anonymize)
+	return struct{}{}, nil
+}
+
+// removeCustomer deletes softly: the external id becomes free, but the webhook still tells it.
+func (f *Fake) removeCustomer(c *customer, anonymize bool) {
+	f.revokeEverything(c)
 	now := f.now()
-	f.revokeEverything(c, now)
 	saved := metadata{}
 	if c.ExternalID != nil {
 		saved[savedExternalID] = *c.ExternalID
@@ -426,7 +331,6 @@ func (f *Fake) deleteCustomer(r *request) (any, error) {
 	}
 	c.Metadata = c.Metadata.merged(saved)
 	f.emitCustomer(c, "customer.deleted")
-	return struct{}{}, nil
 }
 
 func (c *customer) anonymize() {
@@ -445,49 +349,42 @@ func (f *Fake) listCustomers(r *request) (any, error) {
 	query := r.query()
 	organizations, active := query.identifiers("organization_id"), query.boolean("active")
 	wanted := query.metadata()
-	paging := query.paging([]string{"created_at", "email", "name"})
+	paging := query.paging("created_at", "email", "name")
 	if err := query.err(); err != nil {
 		return nil, err
 	}
 	email, search := query.text("email"), query.text("query")
 
-	found := f.customers.live
-	switch {
-	case email != "":
+	found := f.customers.all
+	if email != "" { // there is an index of these
 		found = nil
 		if match := f.customers.findEmail(email); match != nil {
 			found = []*customer{match}
 		}
-	case !paging.byCreation():
-		found = slices.Clone(found)
 	}
-	if len(organizations) > 0 || active != nil || len(wanted) > 0 || search != "" {
-		all := found
-		found = nil
-		for _, c := range all {
+	return listing[*customer]{
+		all: found, order: "created_at", render: f.customers.render,
+		allow: func(c *customer) bool {
 			isFound := search == "" || containsFold(deref(c.Email), search) || containsFold(deref(c.Name), search) ||
 				strings.HasPrefix(deref(c.ExternalID), search)
-			if isFound && organizations.allow(OrganizationID) && c.Metadata.matches(wanted) &&
-				(active == nil || *active == c.isActive()) {
-				found = append(found, c)
+			return isFound && organizations.allow(OrganizationID) && c.Metadata.matches(wanted) &&
+				(active == nil || *active == c.isActive())
+		},
+		key: func(c *customer, by string) sortable {
+			switch by {
+			case "email":
+				return byOptionalText(c.Email)
+			case "name":
+				return byOptionalText(c.Name)
 			}
-		}
-	}
-	sortBy(found, paging, func(c *customer, by string) any {
-		switch by {
-		case "email":
-			return deref(c.Email)
-		case "name":
-			return deref(c.Name)
-		}
-		return c.CreatedAt.Time
-	})
-	return listResource(found, paging), nil
+			return byTime(c.CreatedAt)
+		},
+	}.page(paging), nil
 }
 
 // isActive is Polar's filter "active": there is a subscription that runs, if only on trial or past due.
 func (c *customer) isActive() bool {
 	return slices.ContainsFunc(c.subscriptions, func(s *subscription) bool {
-		return s.isRunning() || s.Status == "past_due"
+		return s.isRunning() || s.Status == subscriptionPastDue
 	})
 }

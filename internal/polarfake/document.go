@@ -55,13 +55,13 @@ func encode(document any) []byte {
 	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n"))
 }
 
-// documents renders a snapshot of objects. The caller holds the lock that guards them.
-func documents[T any](objects []T) []json.RawMessage {
-	rendered := make([]json.RawMessage, len(objects))
-	for i, object := range objects {
-		rendered[i] = encode(object)
+// revise makes a change and, if the document shows it, bumps modified_at.
+func (f *Fake) revise(document func() any, modifiedAt **timestamp, change func()) {
+	before := encode(document())
+	change()
+	if !bytes.Equal(before, encode(document())) {
+		*modifiedAt = new(f.now())
 	}
-	return rendered
 }
 
 func deref[T any](value *T) T {

@@ -1,7 +1,6 @@
 package polarfake
 
 import (
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"slices"
@@ -50,6 +49,9 @@ type endpoint struct {
 	Enabled        bool       `json:"enabled"`
 	UsesStandard   bool       `json:"uses_standard_webhook_signature"`
 
+	sequence int64
+
+	isDeleted bool
 	events    []*event // all that were recorded, in order
 	waiting   []*event // those whose first delivery has not begun, in order
 	sending   []*event // those whose first delivery is under way
@@ -63,10 +65,12 @@ func (e *endpoint) scheme() SignatureScheme {
 	return SchemeLegacy
 }
 
-func generateSecret() string {
-	key := make([]byte, secretKeyBytes)
-	_, _ = rand.Read(key) // never fails
-	return secretPrefix + base64.StdEncoding.EncodeToString(key)
+func (e *endpoint) standing() (id string, created rank) {
+	return e.ID, rank{at: e.CreatedAt.Time, sequence: e.sequence}
+}
+
+func (f *Fake) generateSecret() string {
+	return secretPrefix + base64.StdEncoding.EncodeToString(randomBytes(f.random.objects, secretKeyBytes))
 }
 
 // AddEndpoint registers an endpoint and returns its id.
@@ -75,8 +79,8 @@ func (f *Fake) AddEndpoint(spec Endpoint) string {
 	defer f.mu.Unlock()
 
 	added := &endpoint{
-		CreatedAt: f.now(), ID: newID(), URL: spec.URL, APIVersion: spec.APIVersion, Format: spec.Format, Secret: spec.Secret,
-		OrganizationID: OrganizationID, Events: spec.Events, Enabled: true,
+		CreatedAt: f.now(), ID: f.newID(), URL: spec.URL, APIVersion: spec.APIVersion, Format: spec.Format, Secret: spec.Secret,
+		OrganizationID: OrganizationID, Events: spec.Events, Enabled: true, sequence: f.next(),
 	}
 	if added.APIVersion == "" {
 		added.APIVersion = defaultEventVersion
@@ -85,7 +89,7 @@ func (f *Fake) AddEndpoint(spec Endpoint) string {
 		added.Format = formatRaw
 	}
 	if added.Secret == "" {
-		added.Secret = generateSecret()
+		added.Secret = f.generateSecret()
 	}
 	if len(added.Events) == 0 {
 		added.Events = EventTypes
@@ -95,7 +99,7 @@ func (f *Fake) AddEndpoint(spec Endpoint) string {
 		scheme = SchemeOf(added.Secret)
 	}
 	added.UsesStandard = scheme == SchemeStandard
-	f.endpoints = append(f.endpoints, added)
+	f.endpoints.add(added)
 	return added.ID
 }
 
@@ -104,35 +108,20 @@ func (f *Fake) Endpoints() []json.RawMessage {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
-	return documents(f.endpoints)
+	return f.endpoints.documents()
 }
 
 func (f *Fake) listEndpoints(r *request) (any, error) {
 	query := r.query()
-	organizations, paging := query.identifiers("organization_id"), query.paging([]string{"created_at"})
+	organizations, paging := query.identifiers("organization_id"), query.paging()
 	if err := query.err(); err != nil {
 		return nil, err
 	}
-	var found []*endpoint
-	if organizations.allow(OrganizationID) {
-		found = f.endpoints
-	}
-	return listResource(found, paging), nil
+	return listing[*endpoint]{
+		all: f.endpoints.all, render: f.endpoints.render,
+		allow: func(e *endpoint) bool { return organizations.allow(e.OrganizationID) },
+	}.page(paging), nil
 }
-
-func (f *Fake) findEndpoint(r *request) (*endpoint, error) {
-	id, err := r.id()
-	if err != nil {
-		return nil, err
-	}
-	at := slices.IndexFunc(f.endpoints, func(e *endpoint) bool { return e.ID == id })
-	if at < 0 {
-		return nil, errNotFound()
-	}
-	return f.endpoints[at], nil
-}
-
-func (f *Fake) getEndpoint(r *request) (any, error) { return f.findEndpoint(r) }
 
 // createEndpoint takes http and local addresses too, which Polar refuses: they are what the fake is for.
 func (f *Fake) createEndpoint(r *request) (any, error) {
@@ -158,8 +147,8 @@ func (f *Fake) createEndpoint(r *request) (any, error) {
 	}
 
 	created := &endpoint{
-		CreatedAt: f.now(), ID: newID(), URL: deref(url), Name: name, APIVersion: defaultEventVersion, Format: deref(format),
-		OrganizationID: OrganizationID, Events: events, Enabled: true,
+		CreatedAt: f.now(), ID: f.newID(), URL: deref(url), Name: name, APIVersion: defaultEventVersion, Format: deref(format),
+		OrganizationID: OrganizationID, Events: events, Enabled: true, sequence: f.next(),
 	}
 	if version != nil {
 		created.APIVersion = *version
@@ -168,9 +157,9 @@ func (f *Fake) createEndpoint(r *request) (any, error) {
 	if secret != nil {
 		created.Secret = *secret
 	} else {
-		created.Secret, created.UsesStandard = generateSecret(), true
+		created.Secret, created.UsesStandard = f.generateSecret(), true
 	}
-	f.endpoints = append(f.endpoints, created)
+	f.endpoints.add(created)
 	return created, nil
 }
 
@@ -196,7 +185,7 @@ func readEventTypes(body fields) []string {
 }
 
 func (f *Fake) updateEndpoint(r *request) (any, error) {
-	e, err := f.findEndpoint(r)
+	e, err := f.endpoints.named(r)
 	if err != nil {
 		return nil, err
 	}
@@ -228,22 +217,23 @@ func (f *Fake) updateEndpoint(r *request) (any, error) {
 }
 
 func (f *Fake) deleteEndpoint(r *request) (any, error) {
-	e, err := f.findEndpoint(r)
+	e, err := f.endpoints.named(r)
 	if err != nil {
 		return nil, err
 	}
 	f.disable(e)
-	f.endpoints = slices.DeleteFunc(f.endpoints, func(other *endpoint) bool { return other == e })
+	e.isDeleted = true
+	f.endpoints.retire(e)
 	return struct{}{}, nil
 }
 
 // resetEndpointSecret moves an endpoint to the standard scheme, at once and without overlap.
 func (f *Fake) resetEndpointSecret(r *request) (any, error) {
-	e, err := f.findEndpoint(r)
+	e, err := f.endpoints.named(r)
 	if err != nil {
 		return nil, err
 	}
-	e.Secret, e.UsesStandard, e.ModifiedAt = generateSecret(), true, new(f.now())
+	e.Secret, e.UsesStandard, e.ModifiedAt = f.generateSecret(), true, new(f.now())
 	return e, nil
 }
 
@@ -286,30 +276,32 @@ func (f *Fake) deliveryDocument(d *delivery) deliveryDocument {
 	return document
 }
 
+// listDeliveries answers GET /v1/webhooks/deliveries, newest first. Over many of them, and not narrowed down on both
+// sides by time, Polar is known to time out.
 func (f *Fake) listDeliveries(r *request) (any, error) {
 	query := r.query()
 	endpoints, types := query.identifiers("endpoint_id"), query.choices("event_type", EventTypes)
 	from, until := query.moment("start_timestamp"), query.moment("end_timestamp")
 	succeeded, classes := query.boolean("succeeded"), query.choices("http_code_class", []string{"2xx", "3xx", "4xx", "5xx"})
-	paging := query.paging([]string{"created_at"})
+	paging := query.paging()
 	if err := query.err(); err != nil {
 		return nil, err
 	}
+	if most := f.options.MaxUndatedDeliveries; most > 0 && len(f.deliveries) > most && (from == nil || until == nil) {
+		return nil, errGatewayTimeout
+	}
 	search := query.text("query")
 
-	var found []*delivery
-	for _, d := range f.deliveries {
-		if endpoints.allow(d.event.endpoint.ID) && types.allow(d.event.eventType) &&
-			(from == nil || d.createdAt.After(*from)) && (until == nil || d.createdAt.Before(*until)) &&
-			(succeeded == nil || *succeeded == d.succeeded) && classes.allowOptional(d.class()) &&
-			(search == "" || strings.Contains(d.event.id, search) || containsFold(string(d.event.payload), search)) {
-			found = append(found, d)
-		}
-	}
-	page := listResource(found, paging)
-	shown := listDocument[deliveryDocument]{Items: show(page.Items, f.deliveryDocument)}
-	shown.Pagination = page.Pagination
-	return shown, nil
+	return listing[*delivery]{
+		all: f.deliveries,
+		allow: func(d *delivery) bool {
+			return !d.event.endpoint.isDeleted && endpoints.allow(d.event.endpoint.ID) && types.allow(d.event.eventType) &&
+				(from == nil || d.createdAt.After(*from)) && (until == nil || d.createdAt.Before(*until)) &&
+				(succeeded == nil || *succeeded == d.succeeded) && classes.allowOptional(d.class()) &&
+				(search == "" || strings.Contains(d.event.id, search) || containsFold(string(d.event.payload), search))
+		},
+		render: func(d *delivery) any { return f.deliveryDocument(d) },
+	}.page(paging.filtered()), nil
 }
 
 func (f *Fake) redeliverEvent(r *request) (any, error) {
@@ -318,7 +310,7 @@ func (f *Fake) redeliverEvent(r *request) (any, error) {
 		return nil, err
 	}
 	ev, ok := f.eventsByID[id]
-	if !ok {
+	if !ok || ev.endpoint.isDeleted {
 		return nil, errNotFound()
 	}
 	f.redeliver(ev)

@@ -7,7 +7,11 @@ import (
 	"net/http"
 )
 
-var errClosed = errors.New("the fake Polar is closed")
+var (
+	errClosed = errors.New("the fake Polar is closed")
+	// errGatewayTimeout is what the gateway before Polar answers, with a page, when Polar takes too long.
+	errGatewayTimeout = errors.New("the gateway timed out")
+)
 
 // APIError is a refusal as Polar's API words it.
 type APIError struct {

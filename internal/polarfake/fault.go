@@ -31,6 +31,12 @@ const (
 	FaultHangAfter FaultKind = "hang_after"
 	// FaultCutAfter does the work and cuts the connection.
 	FaultCutAfter FaultKind = "cut_after"
+	// FaultTruncate does the work and answers with the status, but with half of the body. See [Fault.ContentLength].
+	FaultTruncate FaultKind = "truncate"
+	// FaultShortPage leaves every second item out of a page of a list, though the counts stay. It meets lists only.
+	FaultShortPage FaultKind = "short_page"
+	// FaultEmptyList answers a list as if there were nothing. It meets lists only.
+	FaultEmptyList FaultKind = "empty_list"
 
 	// FaultEventDrop never sends an event. It can be redelivered.
 	FaultEventDrop FaultKind = "event_drop"
@@ -43,8 +49,11 @@ const (
 )
 
 var requestFaults = []FaultKind{
-	FaultRateLimit, FaultStatus, FaultDelay, FaultHang, FaultReset, FaultHangAfter, FaultCutAfter,
+	FaultRateLimit, FaultStatus, FaultDelay, FaultHang, FaultReset, FaultHangAfter, FaultCutAfter, FaultTruncate,
+	FaultShortPage, FaultEmptyList,
 }
+
+var listFaults = []FaultKind{FaultShortPage, FaultEmptyList}
 
 var eventFaults = []FaultKind{FaultEventDrop, FaultEventDuplicate, FaultEventReorder, FaultEventDelay}
 
@@ -67,7 +76,16 @@ type Fault struct {
 	RetryAfter Duration `json:"retry_after,omitempty"`
 	// Delay is for the kinds that wait.
 	Delay Duration `json:"delay,omitempty"`
+	// ContentLength of a truncated answer: "" is that of what is sent, so that only the JSON tells; "whole" is that of
+	// all, so that the connection ends too early; "none" sends in chunks without a length.
+	ContentLength string `json:"content_length,omitempty"`
 }
+
+// The values of [Fault.ContentLength] beside "".
+const (
+	ContentLengthWhole = "whole"
+	ContentLengthNone  = "none"
+)
 
 // Duration is a duration that JSON writes as "1.5s".
 type Duration time.Duration
@@ -98,6 +116,9 @@ func (f *Fake) Inject(fault Fault) error {
 	if fault.Kind == FaultStatus && (fault.Status < 400 || fault.Status > 599) {
 		return fmt.Errorf("fault status %d is not an error, use 400 to 599", fault.Status)
 	}
+	if !slices.Contains([]string{"", ContentLengthWhole, ContentLengthNone}, fault.ContentLength) {
+		return fmt.Errorf("fault content_length %q is not known, use %s, %s or nothing", fault.ContentLength, ContentLengthWhole, ContentLengthNone)
+	}
 	if fault.Count == 0 {
 		fault.Count = 1
 	}
@@ -116,9 +137,9 @@ func (f *Fake) ClearFaults() {
 	f.faults = nil
 }
 
-func (f *Fake) matchFault(r *http.Request) *Fault {
+func (f *Fake) matchFault(r *http.Request, isList bool) *Fault {
 	return f.strike(func(fault *Fault) bool {
-		return slices.Contains(requestFaults, fault.Kind) && (fault.Method == "" || fault.Method == r.Method) &&
+		return slices.Contains(requestFaults, fault.Kind) && (isList || !slices.Contains(listFaults, fault.Kind)) && (fault.Method == "" || fault.Method == r.Method) &&
 			matchPattern(fault.Path, r.URL.Path)
 	})
 }
@@ -160,10 +181,7 @@ func (fault *Fault) before(f *Fake, w http.ResponseWriter, r *http.Request) bool
 		if wait == 0 {
 			wait = time.Second
 		}
-		seconds := int64((wait + time.Second - 1) / time.Second)
-		w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
-		w.Header().Set("Date", f.now().UTC().Format(http.TimeFormat))
-		w.WriteHeader(http.StatusTooManyRequests)
+		f.writeRateLimit(w, wait)
 	case FaultStatus:
 		w.Header().Set("Date", f.now().UTC().Format(http.TimeFormat))
 		fault.writeStatus(w)
@@ -180,17 +198,65 @@ func (fault *Fault) before(f *Fake, w http.ResponseWriter, r *http.Request) bool
 	return true
 }
 
-// after strikes after the work and reports whether the answer is lost.
-func (fault *Fault) after(f *Fake, w http.ResponseWriter, r *http.Request) bool {
+// after strikes after the work and reports whether that was the end of the answer.
+func (fault *Fault) after(f *Fake, w http.ResponseWriter, r *http.Request, answer *recorder) bool {
 	switch fault.Kind {
 	case FaultHangAfter:
 		f.hang(r)
+		cut(w)
 	case FaultCutAfter:
+		cut(w)
+	case FaultTruncate:
+		w.Header().Set("Date", f.now().UTC().Format(http.TimeFormat))
+		fault.truncate(w, answer)
+	case FaultShortPage, FaultEmptyList:
+		if answer.status == http.StatusOK {
+			answer.replace(thinned(answer.body.Bytes(), fault.Kind))
+		}
+		return false
 	default:
 		return false
 	}
-	cut(w)
 	return true
+}
+
+// truncate sends half of the answer.
+func (fault *Fault) truncate(w http.ResponseWriter, answer *recorder) {
+	whole := answer.body.Bytes()
+	half := whole[:len(whole)/2]
+	switch {
+	case fault.ContentLength == ContentLengthWhole && len(whole) > 0:
+		w.Header().Set("Content-Length", strconv.Itoa(len(whole))) // the server ends the connection over what is missing
+	case fault.ContentLength != ContentLengthNone && len(whole) > 0:
+		w.Header().Set("Content-Length", strconv.Itoa(len(half)))
+	}
+	w.WriteHeader(answer.status)
+	_, _ = w.Write(half)                      // the caller may be gone
+	_ = http.NewResponseController(w).Flush() // without a length, what is flushed goes in chunks
+}
+
+// thinned takes from a page every second item, or all and the counts too.
+func thinned(page []byte, how FaultKind) []byte {
+	var document map[string]json.RawMessage
+	if json.Unmarshal(page, &document) != nil {
+		return page
+	}
+	for _, name := range []string{"items", "seats"} {
+		var items, kept []json.RawMessage
+		if json.Unmarshal(document[name], &items) != nil {
+			continue
+		}
+		for i, item := range items {
+			if how == FaultShortPage && i%2 == 1 {
+				kept = append(kept, item)
+			}
+		}
+		document[name] = encode(append([]json.RawMessage{}, kept...))
+	}
+	if _, isPaged := document["pagination"]; isPaged && how == FaultEmptyList {
+		document["pagination"] = encode(pagination{})
+	}
+	return encode(document)
 }
 
 func (fault *Fault) writeStatus(w http.ResponseWriter) {
@@ -212,11 +278,15 @@ func (fault *Fault) writeStatus(w http.ResponseWriter) {
 			Type: "value_error", Loc: []any{"body"}, Msg: "Refused by a fault.",
 		}}))
 	default:
-		w.Header().Set("Content-Type", "text/html; charset=UTF-8")
-		w.WriteHeader(fault.Status)
-		_, _ = fmt.Fprintf(w, "<html><head><title>%d</title></head><body>%s</body></html>\n",
-			fault.Status, http.StatusText(fault.Status))
+		writePage(w, fault.Status)
 	}
+}
+
+// writePage answers with a page that is no JSON, as the gateway before Polar does.
+func writePage(w http.ResponseWriter, status int) {
+	w.Header().Set("Content-Type", "text/html; charset=UTF-8")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintf(w, "<html><head><title>%d</title></head><body>%s</body></html>\n", status, http.StatusText(status))
 }
 
 // pause waits and reports whether the request is still wanted.

@@ -166,13 +166,8 @@ func (f *Fake) confirm(c *checkout, refused bool) error {
 	if err != nil {
 		return err
 	}
-	if buyer != nil && f.catalog.byID[*c.ProductID].IsRecurring && c.SubscriptionID == nil &&
-		!f.options.AllowMultipleSubscriptions {
-		for _, s := range buyer.subscriptions {
-			if s.isRunning() {
-				return errAlreadySubscribed()
-			}
-		}
+	if buyer != nil && f.catalog.soldIn(c).IsRecurring && c.SubscriptionID == nil && f.hasActive(buyer) {
+		return errAlreadySubscribed()
 	}
 	if refused && c.IsPaymentFormRequired {
 		return errPayment()
@@ -196,8 +191,8 @@ func (f *Fake) confirm(c *checkout, refused bool) error {
 // findBuyer returns the customer that a confirmation will be tied to, or nil where one is to be created.
 func (f *Fake) findBuyer(c *checkout) (*customer, error) {
 	if c.CustomerID != nil {
-		buyer := f.customers.byID[*c.CustomerID]
-		if buyer.DeletedAt != nil {
+		buyer, exists := f.customers.byID[*c.CustomerID]
+		if !exists {
 			return nil, errCustomerDeleted()
 		}
 		return buyer, nil
@@ -220,25 +215,25 @@ func (f *Fake) settleBuyer(c *checkout, buyer *customer) {
 		f.emitCustomer(buyer, "customer.updated")
 		return
 	}
-	now := f.now()
 	if buyer == nil {
-		buyer = f.newCustomer(*c.CustomerEmail, now)
+		buyer = f.newCustomer(*c.CustomerEmail, f.now())
 		buyer.ExternalID = c.ExternalCustomerID
 		buyer.Locale = c.Locale
 		f.customers.add(buyer)
 		f.addOwner(buyer, *c.CustomerEmail, c.CustomerName, c.ExternalCustomerID)
 		f.emitCustomer(buyer, "customer.created")
 	}
-	buyer.Metadata = buyer.Metadata.merged(c.CustomerMetadata)
-	buyer.BillingName = firstOf(c.CustomerBillingName, c.CustomerName, buyer.BillingName)
-	buyer.BillingAddress = firstOf(c.CustomerBillingAddress, buyer.BillingAddress)
-	if c.taxID != nil {
-		buyer.TaxID = c.taxID
-	}
-	if deref(buyer.Name) == "" {
-		buyer.Name = c.CustomerName
-	}
-	buyer.ModifiedAt = &now
+	f.revise(func() any { return buyer.document() }, &buyer.ModifiedAt, func() {
+		buyer.Metadata = buyer.Metadata.merged(c.CustomerMetadata)
+		buyer.BillingName = firstOf(c.CustomerBillingName, c.CustomerName, buyer.BillingName)
+		buyer.BillingAddress = firstOf(c.CustomerBillingAddress, buyer.BillingAddress)
+		if c.taxID != nil {
+			buyer.TaxID = c.taxID
+		}
+		if deref(buyer.Name) == "" {
+			buyer.Name = c.CustomerName
+		}
+	})
 	c.CustomerID = &buyer.ID
 	f.emitCustomer(buyer, "customer.updated")
 }
@@ -247,8 +242,8 @@ func (f *Fake) succeed(c *checkout) error {
 	if c.Status != statusConfirmed {
 		return notConfirmed(c)
 	}
-	now := f.now()
-	f.sell(c, f.customers.byID[*c.CustomerID], now)
+	buyer, _ := f.customers.ever(*c.CustomerID) // who may be deleted since the confirmation
+	f.sell(c, buyer, f.now())
 	c.Status = statusSucceeded
 	f.touchCheckout(c)
 	return nil

@@ -72,13 +72,7 @@ func (q query) moment(name string) *time.Time {
 	if text == "" {
 		return nil
 	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", time.DateOnly} {
-		if moment, err := time.Parse(layout, text); err == nil {
-			return &moment
-		}
-	}
-	q.fail(q.at(name), "datetime_from_date_parsing", "Input should be a valid datetime or date, invalid character", text, nil)
-	return nil
+	return q.checkMoment(q.at(name), text)
 }
 
 // metadata returns the values asked for by ?metadata[key]=value.
@@ -105,8 +99,9 @@ func (m metadata) matches(wanted map[string]filter) bool {
 
 // paging is which part of a list to answer, and in which order.
 type paging struct {
-	page, limit int
-	sorting     []sortKey
+	page, limit  int
+	sorting      []sortKey
+	isUnfiltered bool
 }
 
 type sortKey struct {
@@ -114,10 +109,21 @@ type sortKey struct {
 	descending bool
 }
 
-func (q query) paging(sortable []string) paging {
-	p := paging{page: q.positive("page", 1), limit: min(q.positive("limit", defaultLimit), maxLimit)}
+// paging reads the page and the order asked for: by the first of the keys, newest first, unless told otherwise. A list
+// without keys has but one order; it takes no sorting, which is ignored as every unknown parameter is at Polar.
+func (q query) paging(keys ...string) paging {
+	p := paging{
+		page: q.positive("page", 1), limit: min(q.positive("limit", defaultLimit), maxLimit), isUnfiltered: true,
+	}
+	for name := range q.values {
+		p.isUnfiltered = p.isUnfiltered && (name == "page" || name == "limit" || name == "sorting")
+	}
+	if len(keys) == 0 {
+		p.sorting = []sortKey{{descending: true}}
+		return p
+	}
 	var allowed []string
-	for _, name := range sortable {
+	for _, name := range keys {
 		allowed = append(allowed, name, "-"+name)
 	}
 	for _, name := range q.choices("sorting", allowed) {
@@ -125,8 +131,14 @@ func (q query) paging(sortable []string) paging {
 		p.sorting = append(p.sorting, sortKey{by: by, descending: descending})
 	}
 	if len(p.sorting) == 0 {
-		p.sorting = []sortKey{{by: "created_at", descending: true}}
+		p.sorting = []sortKey{{by: keys[0], descending: true}}
 	}
+	return p
+}
+
+// filtered is for a list that never shows all there is.
+func (p paging) filtered() paging {
+	p.isUnfiltered = false
 	return p
 }
 
@@ -147,19 +159,76 @@ func (q query) positive(name string, fallback int) int {
 	return fallback
 }
 
-// byCreation reports whether the order asked for is that of creation, in which every index is kept.
-func (p paging) byCreation() bool { return p.sorting[0].by == "created_at" }
+// listing is a list before it is cut into pages.
+type listing[T any] struct {
+	all    []T                      // in an order that is kept, ascending
+	order  string                   // what that order is by
+	allow  func(T) bool             // the filters; nil allows all
+	key    func(T, string) sortable // what to compare for every other order
+	render func(T) any              // what is shown of an object
+}
 
-// sortBy orders objects given in order of their creation. key returns what to compare under a name: a string, an
-// int64 or a [time.Time].
-func sortBy[T any](objects []T, p paging, key func(object T, by string) any) {
-	if p.byCreation() {
-		return
+// listDocument is one page of a list.
+type listDocument struct {
+	Items      []any      `json:"items"`
+	Pagination pagination `json:"pagination"`
+}
+
+type pagination struct {
+	TotalCount int `json:"total_count"`
+	MaxPage    int `json:"max_page"`
+}
+
+// page cuts a page out. Only what it shows is rendered, and in the order that is kept nothing is copied.
+func (l listing[T]) page(p paging) listDocument {
+	if p.isUnfiltered {
+		l.allow = nil
+	}
+	objects, allow, descending := l.all, l.allow, p.sorting[0].descending
+	if p.sorting[0].by != l.order {
+		objects, allow, descending = l.sorted(p.sorting), nil, false
+	}
+	at := func(i int) T {
+		if descending {
+			return objects[len(objects)-1-i]
+		}
+		return objects[i]
+	}
+	const farthest = 1 << 40 // pages beyond it would overflow, and are as empty
+	first := min(p.page-1, farthest) * p.limit
+	document := listDocument{Items: []any{}}
+	if allow == nil {
+		for i := first; i < min(first+p.limit, len(objects)); i++ {
+			document.Items = append(document.Items, l.render(at(i)))
+		}
+		document.Pagination.TotalCount = len(objects)
+	} else {
+		for i := range objects {
+			object := at(i)
+			if !allow(object) {
+				continue
+			}
+			if n := document.Pagination.TotalCount; n >= first && n < first+p.limit {
+				document.Items = append(document.Items, l.render(object))
+			}
+			document.Pagination.TotalCount++
+		}
+	}
+	document.Pagination.MaxPage = (document.Pagination.TotalCount + p.limit - 1) / p.limit
+	return document
+}
+
+func (l listing[T]) sorted(sorting []sortKey) []T {
+	var objects []T
+	for _, object := range l.all {
+		if l.allow == nil || l.allow(object) {
+			objects = append(objects, object)
+		}
 	}
 	slices.SortStableFunc(objects, func(a, b T) int {
-		for _, sorting := range p.sorting {
-			order := compare(key(a, sorting.by), key(b, sorting.by))
-			if sorting.descending {
+		for _, by := range sorting {
+			order := l.key(a, by.by).compare(l.key(b, by.by))
+			if by.descending {
 				order = -order
 			}
 			if order != 0 {
@@ -168,50 +237,44 @@ func sortBy[T any](objects []T, p paging, key func(object T, by string) any) {
 		}
 		return 0
 	})
+	return objects
 }
 
-func compare(a, b any) int {
-	switch a := a.(type) {
-	case string:
-		b, _ := b.(string)
-		return cmp.Compare(a, b)
-	case int64:
-		b, _ := b.(int64)
-		return cmp.Compare(a, b)
-	case time.Time:
-		b, _ := b.(time.Time)
-		return a.Compare(b)
-	}
-	panic(fmt.Sprintf("polarfake: no order of %T", a))
+// sortable is a value to sort by. Null comes last, and first in descending order, as in Postgres.
+type sortable struct {
+	isNull bool
+	text   string
+	number int64
 }
 
-// listDocument is one page of a list.
-type listDocument[T any] struct {
-	Items      []T `json:"items"`
-	Pagination struct {
-		TotalCount int `json:"total_count"`
-		MaxPage    int `json:"max_page"`
-	} `json:"pagination"`
+func (s sortable) compare(other sortable) int {
+	switch {
+	case s.isNull && other.isNull:
+		return 0
+	case s.isNull:
+		return 1
+	case other.isNull:
+		return -1
+	}
+	return cmp.Or(cmp.Compare(s.number, other.number), cmp.Compare(s.text, other.text))
 }
 
-// listResource cuts a page out of objects, which come from sortBy. It does not copy more than the page.
-func listResource[T any](objects []T, p paging) listDocument[T] {
-	document := listDocument[T]{Items: []T{}}
-	document.Pagination.TotalCount = len(objects)
-	document.Pagination.MaxPage = (len(objects) + p.limit - 1) / p.limit
-	if p.page > document.Pagination.MaxPage {
-		return document
+func byText(text string) sortable      { return sortable{text: text} }
+func byNumber(number int64) sortable   { return sortable{number: number} }
+func byTime(moment timestamp) sortable { return sortable{number: moment.UnixMicro()} }
+
+func byOptionalText(text *string) sortable {
+	if text == nil {
+		return sortable{isNull: true}
 	}
-	first := (p.page - 1) * p.limit
-	last := min(first+p.limit, len(objects))
-	if p.byCreation() && p.sorting[0].descending {
-		first, last = len(objects)-last, len(objects)-first
-		document.Items = slices.Clone(objects[first:last])
-		slices.Reverse(document.Items)
-		return document
+	return byText(*text)
+}
+
+func byOptionalTime(moment *timestamp) sortable {
+	if moment == nil {
+		return sortable{isNull: true}
 	}
-	document.Items = objects[first:last]
-	return document
+	return byTime(*moment)
 }
 
 // containsFold reports whether text contains part, whatever their case.

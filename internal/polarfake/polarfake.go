@@ -14,8 +14,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // Options configure a [Fake]. The zero value is usable.
@@ -29,14 +27,30 @@ type Options struct {
 	PublicURL string
 	// Logger receives one line per API request and delivery. nil discards.
 	Logger *slog.Logger
-	// Clock tells the time of documents, signatures and the Date header. nil means time.Now.
+	// Clock tells the time of documents, events and the Date header. It may run at a speed of its own, or stand still.
+	// nil means time.Now.
 	Clock func() time.Time
+	// SignatureClock tells the time that is shared with the other side: that of signatures and of the rate limits. nil
+	// means Clock.
+	SignatureClock func() time.Time
+	// Seed makes the ids and secrets of objects depend on the calls alone, so that a history can be played again. The
+	// ids of events and deliveries, and their jitter, are drawn apart: they depend on the seed and on how the sending
+	// went. 0 means unpredictable.
+	Seed uint64
 	// RetryScale multiplies Polar's backoff between deliveries (2-4 s, 4-8 s, ...). 0 means 1.
 	RetryScale float64
 	// DeliveryTimeout bounds one delivery. 0 means Polar's 10 s.
 	DeliveryTimeout time.Duration
 	// AnswerDelay is added to every API answer.
 	AnswerDelay time.Duration
+	// RateLimit is how many API requests are answered within any minute, whoever sends them; those beyond get 429 with
+	// an empty body and Retry-After. Polar's own limit is 500, at its sandbox 100. 0 means none.
+	RateLimit int
+	// BurstLimit is the same within any second. 0 means none.
+	BurstLimit int
+	// MaxUndatedDeliveries is over how many deliveries the list of deliveries still answers without both bounds of time.
+	// Over more it answers 504, as Polar is known to. 0 means any number.
+	MaxUndatedDeliveries int
 	// CustomerEventDelay is how long Polar's job queue keeps a customer event before its payload is built.
 	CustomerEventDelay time.Duration
 	// FulfillmentWait is how long the hosted page waits for the delivery of the succeeded checkout before it
@@ -63,26 +77,30 @@ type Fake struct {
 	cancel     context.CancelFunc
 	running    sync.WaitGroup
 
-	mu          sync.Mutex
-	closed      bool
-	publicURL   string
-	requests    map[string]int
-	faults      []*Fault
-	catalog     *catalog
-	customers   customerIndex
-	checkouts   checkoutIndex
-	sales       salesIndex
-	endpoints   []*endpoint
-	events      []*event
-	eventsByID  map[string]*event
-	deliveries  []*delivery
-	jobs        []customerJob
-	jobQueued   chan struct{} // wakes the job queue, holds at most one signal
-	pending     int           // jobs and chains of deliveries that are under way
-	changed     chan struct{} // closed and replaced when an event changes
-	waiting     int           // how many wait on changed
-	sequence    int64         // orders objects with equal created_at
-	organizedAt timestamp
+	mu           sync.Mutex
+	closed       bool
+	publicURL    string
+	random       randomness
+	limits       []*rateLimit
+	lists        map[string]bool // the routes that answer lists
+	requests     map[string]int
+	faults       []*Fault
+	organization organization
+	catalog      catalog
+	customers    customerIndex
+	checkouts    checkoutIndex
+	sales        salesIndex
+	invoices     int64 // that were numbered
+	endpoints    shelf[*endpoint]
+	events       []*event
+	eventsByID   map[string]*event
+	deliveries   []*delivery
+	jobs         []customerJob
+	jobQueued    chan struct{} // wakes the job queue, holds at most one signal
+	pending      int           // jobs and chains of deliveries that are under way
+	changed      chan struct{} // closed and replaced when an event changes
+	waiting      int           // how many wait on changed
+	sequence     int64         // orders objects with equal created_at
 }
 
 // New returns a running Fake. Close it when done.
@@ -93,6 +111,9 @@ func New(options Options) *Fake {
 	options.ExpiryInterval = cmp.Or(options.ExpiryInterval, 15*time.Minute)
 	if options.Clock == nil {
 		options.Clock = time.Now
+	}
+	if options.SignatureClock == nil {
+		options.SignatureClock = options.Clock
 	}
 	logger := options.Logger
 	if logger == nil {
@@ -107,16 +128,20 @@ func New(options Options) *Fake {
 		logger:     logger,
 		sender:     newSender(options.DeliveryTimeout),
 		publicURL:  strings.TrimSuffix(options.PublicURL, "/"),
+		random:     newRandomness(options.Seed),
+		limits:     newRateLimits(options),
+		lists:      make(map[string]bool),
 		requests:   make(map[string]int),
 		customers:  newCustomerIndex(),
 		checkouts:  newCheckoutIndex(),
 		sales:      newSalesIndex(),
+		endpoints:  newShelf(func(e *endpoint) any { return e }),
 		eventsByID: make(map[string]*event),
 		jobQueued:  make(chan struct{}, 1),
 		changed:    make(chan struct{}),
 	}
-	f.organizedAt = f.now()
-	f.catalog = newCatalog(f.organizedAt, options.Products)
+	f.organization = newOrganization(f.now())
+	f.fillCatalog(options.Products)
 	f.routes = f.newRoutes()
 	if options.WebhookURL != "" {
 		f.AddEndpoint(Endpoint{URL: options.WebhookURL, Secret: options.WebhookSecret})
@@ -172,8 +197,6 @@ func (f *Fake) next() int64 {
 	f.sequence++
 	return f.sequence
 }
-
-func newID() string { return uuid.NewString() }
 
 // announce tells those in await that an event or the queue changed. The caller holds f.mu.
 func (f *Fake) announce() {

@@ -203,8 +203,9 @@ type meter struct {
 // priceKinds are the kinds of price that a checkout request may bring along.
 var priceKinds = []string{"fixed", "custom", "seat_based", "unit_based", "metered_unit", "metered_tiers"}
 
-// adHocPrice reads one price of a checkout request. It returns nil after reporting what is wrong.
-func adHocPrice(given fields, product *product, catalog *catalog, now timestamp) price {
+// readPrice reads one price, as checkout requests bring along. It returns nil after reporting what is wrong.
+func (f *Fake) readPrice(given fields, product *product, now timestamp) price {
+	catalog := &f.catalog
 	before := len(*given.problems)
 	kind, isText := given.values["amount_type"].(string)
 	if !isText {
@@ -213,7 +214,7 @@ func adHocPrice(given fields, product *product, catalog *catalog, now timestamp)
 		return nil
 	}
 	common := priceCommon{
-		CreatedAt: now, ID: newID(), Source: "ad_hoc", AmountType: kind, Currency: "usd",
+		CreatedAt: now, ID: f.newID(), Source: "ad_hoc", AmountType: kind, Currency: "usd",
 		TaxBehavior: given.choice("tax_behavior", []string{"location", "inclusive", "exclusive"}), ProductID: product.ID,
 	}
 	if currency := given.choice("price_currency", presentmentCurrencies); currency != nil {

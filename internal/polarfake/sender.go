@@ -2,12 +2,9 @@ package polarfake
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
@@ -28,51 +25,6 @@ const (
 	defaultReorderDelay = time.Second
 	stateDebounce       = time.Second
 )
-
-// EventState is what became of an event.
-type EventState string
-
-// The states of an event.
-const (
-	EventPending   EventState = "pending"   // deliveries are under way, or due
-	EventSucceeded EventState = "succeeded" // an answer of 2xx came
-	EventFailed    EventState = "failed"    // all ten deliveries failed
-	EventSkipped   EventState = "skipped"   // the endpoint was disabled before
-	EventDropped   EventState = "dropped"   // a fault kept it back
-)
-
-// Event is an event as it was recorded for one endpoint.
-type Event struct {
-	ID         string          `json:"id"` // webhook-id of each of its deliveries
-	EndpointID string          `json:"endpoint_id"`
-	Type       string          `json:"type"`
-	ObjectID   string          `json:"object_id"` // data.id
-	CreatedAt  time.Time       `json:"created_at"`
-	State      EventState      `json:"state"`
-	Deliveries int             `json:"deliveries"`
-	Payload    json.RawMessage `json:"payload"` // the body, byte for byte
-}
-
-type event struct {
-	id         string
-	eventType  string
-	objectID   string
-	apiVersion string
-	endpoint   *endpoint
-	payload    []byte
-	createdAt  timestamp
-	modifiedAt *timestamp
-	succeeded  *bool
-	skipped    bool
-	lastCode   *int
-	deliveries int
-
-	order      int64     // of recording
-	fault      FaultKind // what a fault does to the first delivery
-	held       bool      // overtaken by those behind it, until released
-	chains     int       // runs of deliveries under way
-	generation int       // counts the times that its chains were called off
-}
 
 type delivery struct {
 	id        string
@@ -108,89 +60,43 @@ func http1() *http.Protocols {
 	return protocols
 }
 
-// Events returns all events that were recorded, oldest first. None is while an endpoint is disabled.
-func (f *Fake) Events() []Event {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-
-	return show(f.events, (*event).snapshot)
-}
-
-// WaitIdle returns once no event is waiting for a delivery.
-func (f *Fake) WaitIdle(ctx context.Context) error {
-	if err := f.await(ctx, func() bool { return f.pending == 0 }); err != nil {
-		return fmt.Errorf("waiting for the sender to be idle: %w", err)
-	}
-	return nil
-}
-
-// WaitEvent returns the first event, in the order of recording, that the predicate is true of, when there is one.
-// The predicate must not call the fake.
-func (f *Fake) WaitEvent(ctx context.Context, predicate func(Event) bool) (Event, error) {
-	var match Event
-	err := f.await(ctx, func() bool {
-		for _, ev := range f.events {
-			if snapshot := ev.snapshot(); predicate(snapshot) {
-				match = snapshot
-				return true
-			}
-		}
-		return false
-	})
-	if err != nil {
-		return Event{}, fmt.Errorf("waiting for an event: %w", err)
-	}
-	return match, nil
-}
-
 // Redeliver sends an event again, as POST /v1/webhooks/events/{id}/redeliver does.
 func (f *Fake) Redeliver(webhookID string) error {
 	_, err := f.call(f.redeliverEvent, "", map[string]string{"id": webhookID})
 	return err
 }
 
-func (ev *event) snapshot() Event {
-	return Event{
-		ID: ev.id, EndpointID: ev.endpoint.ID, Type: ev.eventType, ObjectID: ev.objectID, CreatedAt: ev.createdAt.Time,
-		State: ev.state(), Deliveries: ev.deliveries, Payload: ev.payload,
-	}
-}
-
-func (ev *event) state() EventState {
-	switch {
-	case ev.succeeded != nil && *ev.succeeded:
-		return EventSucceeded
-	case ev.succeeded != nil:
-		return EventFailed
-	case ev.skipped:
-		return EventSkipped
-	case ev.fault == FaultEventDrop:
-		return EventDropped
-	}
-	return EventPending
-}
-
 func (f *Fake) isArchived(ev *event) bool { return f.now().Sub(ev.createdAt.Time) > eventRetention }
+
+// origin is what an event of a subscription says that was taken over from another provider.
+type origin struct {
+	Provider               string `json:"provider,omitempty"`
+	ProviderSubscriptionID string `json:"provider_subscription_id,omitempty"`
+}
 
 // emit records an event for every enabled endpoint that wants it. The payload is a snapshot.
 func (f *Fake) emit(eventType, objectID string, data any) {
+	f.emitFrom(origin{}, eventType, objectID, data)
+}
+
+func (f *Fake) emitFrom(from origin, eventType, objectID string, data any) {
 	var rendered json.RawMessage
-	for _, e := range f.endpoints {
+	for _, e := range f.endpoints.all {
 		if !e.Enabled || !slices.Contains(e.Events, eventType) {
 			continue
 		}
 		if rendered == nil {
 			rendered = encode(data)
 		}
-		f.record(e, eventType, objectID, rendered)
+		f.record(e, from, eventType, objectID, rendered)
 	}
 }
 
-func (f *Fake) record(e *endpoint, eventType, objectID string, data json.RawMessage) {
+func (f *Fake) record(e *endpoint, from origin, eventType, objectID string, data json.RawMessage) {
 	now := f.now()
 	ev := &event{
-		id: newID(), eventType: eventType, objectID: objectID, apiVersion: e.APIVersion, endpoint: e,
-		payload: renderPayload(e, eventType, now, data), createdAt: now,
+		id: randomID(f.random.sending), eventType: eventType, objectID: objectID, apiVersion: e.APIVersion, endpoint: e,
+		payload: renderPayload(e, from, eventType, now, data), createdAt: now,
 		order: f.next(),
 	}
 	e.events = append(e.events, ev)
@@ -239,7 +145,7 @@ func (f *Fake) release(ev *event) {
 	}
 }
 
-func renderPayload(e *endpoint, eventType string, now timestamp, data json.RawMessage) []byte {
+func renderPayload(e *endpoint, from origin, eventType string, now timestamp, data json.RawMessage) []byte {
 	switch e.Format {
 	case formatDiscord:
 		return encode(map[string]any{
@@ -252,11 +158,12 @@ func renderPayload(e *endpoint, eventType string, now timestamp, data json.RawMe
 		})
 	}
 	return encode(struct {
-		Type       string          `json:"type"`
-		Timestamp  timestamp       `json:"timestamp"`
-		APIVersion string          `json:"api_version"`
-		Data       json.RawMessage `json:"data"`
-	}{eventType, now, e.APIVersion, data})
+		Type       string    `json:"type"`
+		Timestamp  timestamp `json:"timestamp"`
+		APIVersion string    `json:"api_version"`
+		origin
+		Data json.RawMessage `json:"data"`
+	}{eventType, now, e.APIVersion, from, data})
 }
 
 // dispatch begins the first deliveries that the FIFO guard lets through: an event waits while an older one of its
@@ -340,7 +247,7 @@ func (f *Fake) begin(ev *event, generation int, again bool) *attempt {
 		return nil
 	}
 	ev.skipped = false
-	now := f.now().Time
+	now := f.options.SignatureClock()
 	signature, err := Sign(e.Secret, e.scheme(), ev.id, now, ev.payload)
 	if err != nil {
 		f.logger.Error("Webhook not sent", slog.String("webhook_id", ev.id), slog.String("error", err.Error()))
@@ -396,7 +303,7 @@ func (f *Fake) finish(ev *event, generation int, code *int, response string) (wa
 	succeeded := code != nil && *code >= 200 && *code <= 299
 	now := f.now()
 	f.deliveries = append(f.deliveries, &delivery{
-		id: newID(), event: ev, createdAt: now, succeeded: succeeded, code: code, response: &response,
+		id: randomID(f.random.sending), event: ev, createdAt: now, succeeded: succeeded, code: code, response: &response,
 	})
 	ev.deliveries++
 	ev.modifiedAt = &now
@@ -417,7 +324,7 @@ func (f *Fake) finish(ev *event, generation int, code *int, response string) (wa
 			f.disable(ev.endpoint)
 		}
 	case !calledOff:
-		return f.scaled(backoff(ev.deliveries)), true
+		return f.scaled(f.backoff(ev.deliveries)), true
 	}
 	if !calledOff {
 		f.endChain(ev)
@@ -489,88 +396,11 @@ func (f *Fake) endChain(ev *event) {
 }
 
 // backoff is how long Polar waits after the n-th failed delivery.
-func backoff(n int) time.Duration {
+func (f *Fake) backoff(n int) time.Duration {
 	longest := min(minimumBackoff<<n, maximumBackoff)
-	return longest/2 + rand.N(longest/2+1) //nolint:gosec // jitter is no secret
+	return longest/2 + time.Duration(f.random.sending.Int64N(int64(longest/2)+1))
 }
 
 func (f *Fake) scaled(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * f.options.RetryScale)
-}
-
-// customerJob is an event of a customer whose payload is yet to be built.
-type customerJob struct {
-	customer  *customer
-	eventType string
-	debounced bool // runs a little later, outside the queue
-	due       time.Time
-}
-
-// emitCustomer queues an event of a customer and the customer.state_changed that follows each.
-func (f *Fake) emitCustomer(c *customer, eventType string) {
-	f.queueCustomerJob(customerJob{customer: c, eventType: eventType})
-	f.queueCustomerJob(customerJob{customer: c, eventType: "customer.state_changed"})
-}
-
-func (f *Fake) queueCustomerJob(job customerJob) {
-	if len(f.endpoints) == 0 {
-		return // nobody would hear of it
-	}
-	f.pending++
-	if job.debounced {
-		job.customer.statePending = true
-		f.spawn(func() {
-			if f.sleep(f.scaled(stateDebounce)) {
-				f.runCustomerJob(job)
-			}
-		})
-		return
-	}
-	job.due = time.Now().Add(f.options.CustomerEventDelay)
-	f.jobs = append(f.jobs, job)
-	select {
-	case f.jobQueued <- struct{}{}:
-	default:
-	}
-}
-
-// runCustomerJobs builds the payloads of customer events one after another. Each shows the customer as it is by then.
-func (f *Fake) runCustomerJobs() {
-	for {
-		f.mu.Lock()
-		var job customerJob
-		waiting := len(f.jobs) > 0
-		if waiting {
-			job, f.jobs = f.jobs[0], f.jobs[1:]
-		}
-		f.mu.Unlock()
-		if !waiting {
-			select {
-			case <-f.jobQueued:
-				continue
-			case <-f.background.Done():
-				return
-			}
-		}
-		if !f.sleep(time.Until(job.due)) {
-			return
-		}
-		f.runCustomerJob(job)
-	}
-}
-
-func (f *Fake) runCustomerJob(job customerJob) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-
-	if job.eventType == "customer.state_changed" {
-		if job.debounced {
-			job.customer.statePending = false
-		}
-		f.emit(job.eventType, job.customer.ID, job.customer.state())
-	} else {
-		f.emit(job.eventType, job.customer.ID, job.customer.document())
-	}
-	f.pending--
-	f.announce()
 }

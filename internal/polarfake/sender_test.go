@@ -337,10 +337,9 @@ func TestPendingEventsAreSkippedWhenDisabled(t *testing.T) {
 	if ev := b.Events()[0]; ev.State != polarfake.EventSkipped {
 		t.Errorf("event %+v", ev)
 	}
-	b.must(b.Redeliver(b.Events()[0].ID))
-	b.idle()
-	if n := len(b.receiver.all()); n != 1 {
-		t.Errorf("a deleted endpoint got %d deliveries", n)
+	wantAPIError(t, b.Redeliver(b.Events()[0].ID), http.StatusNotFound, "ResourceNotFound")
+	if n := len(b.expect(http.StatusOK, http.MethodGet, "/v1/webhooks/deliveries", "").items()); n != 0 {
+		t.Errorf("%d deliveries of a deleted endpoint are listed", n)
 	}
 }
 

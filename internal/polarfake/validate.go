@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -224,6 +225,29 @@ func (f fields) checkIdentifier(loc []any, value any) (string, bool) {
 		return "", false
 	}
 	return id.String(), true
+}
+
+// moment returns a date and time, or nil when it is absent, null or wrong.
+func (f fields) moment(name string) *timestamp {
+	text := f.text(name, 0, 0)
+	if text == nil {
+		return nil
+	}
+	moment := f.checkMoment(f.at(name), *text)
+	if moment == nil {
+		return nil
+	}
+	return &timestamp{moment.UTC().Truncate(time.Microsecond)}
+}
+
+func (f fields) checkMoment(loc []any, text string) *time.Time {
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", time.DateOnly} {
+		if moment, err := time.Parse(layout, text); err == nil {
+			return &moment
+		}
+	}
+	f.fail(loc, "datetime_from_date_parsing", "Input should be a valid datetime or date, invalid character", text, nil)
+	return nil
 }
 
 // choice returns one of the allowed words, or nil when it is absent, null or wrong.
