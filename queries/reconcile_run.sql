@@ -207,12 +207,14 @@ select r.* from polar.reconcile_run r
  limit 1;
 
 -- name: ReconcileRunResumable :one
--- A run of the command line whose process died a while ago at most, and that asked for just the same.
+-- A run of the command line whose process died a while ago at most, and that asked for just the same. It will not see
+-- what changes behind it, so one that had not come far is not worth it.
 select r.* from polar.reconcile_run r
  where r.state = 'running' and r.job_id is null
    and r.object_type = @object_type and r.dry_run = @dry_run and r.full_sweep = @full_sweep
    and r.since is not distinct from sqlc.narg('since')::timestamptz
    and r.updated_at > now() - @within::interval
+   and r.seen >= @worth::bigint
  order by r.id desc
  limit 1;
 

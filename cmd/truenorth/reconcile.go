@@ -22,6 +22,7 @@ type reconcileCommand struct {
 	Objects []string `arg:"" optional:"" name:"object" help:"Types of objects to compare, such as customers; all by default."`
 	DryRun  bool     `help:"Only look: differences go to polar.drift, the mirror stays as it is."`
 	Since   string   `help:"Leave out what was created (subscriptions: started) before this time, RFC 3339 or so long ago, such as 36h." placeholder:"TIME"`
+	Fresh   bool     `help:"Begin anew, even if a long run was interrupted within the last hour."`
 	JSON    bool     `help:"Print JSON."`
 	Verbose bool     `short:"v" help:"Log every step."`
 }
@@ -30,7 +31,8 @@ type reconcileCommand struct {
 func (reconcileCommand) Help() string {
 	return `Compares every page of Polar's lists with the mirror and repairs what differs; every difference is a row of
 polar.drift, with its cause. It needs DATABASE_URL and POLAR_ACCESS_TOKEN and no worker; it shares the API budget with
-all workers, and waits while another reconciles. Interrupted, it goes on where it stopped when run again within an hour.
+all workers, and waits while another reconciles. A long run that was interrupted is gone on with when the same is asked
+for within an hour; it does not see what changed since in what lies behind it. --fresh begins anew.
 
 Objects: ` + strings.Join(plurals(), ", ") + `.
 
@@ -116,7 +118,7 @@ func (c reconcileCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	bar := newProgress(e.stderr)
-	runs, failed := runner.Reconcile(ctx, jobs.ReconcileOptions{Types: types, DryRun: c.DryRun, Since: since, Progress: func(p jobs.Progress) {
+	runs, failed := runner.Reconcile(ctx, jobs.ReconcileOptions{Types: types, DryRun: c.DryRun, Since: since, Fresh: c.Fresh, Progress: func(p jobs.Progress) {
 		if p.Waiting {
 			bar.note("waiting for another that reconciles")
 			return
@@ -128,7 +130,7 @@ func (c reconcileCommand) Run(ctx context.Context, e *environment) error {
 		return errors.Join(failed, err)
 	}
 	if ctx.Err() != nil {
-		return errors.New("interrupted; run the same again to go on")
+		return errors.New("interrupted; a long run is gone on with when the same is run again within an hour")
 	}
 	if failed != nil {
 		return failed

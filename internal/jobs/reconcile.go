@@ -140,6 +140,7 @@ func (r *Runner) fullSweepDue(ctx context.Context, objectType string) (bool, err
 type ReconcileOptions struct {
 	Types    []string       // types of objects, in this order; none: all
 	DryRun   bool           // only look: the ledger gets the differences, the mirror stays as it is
+	Fresh    bool           // begin anew, even if a long run was interrupted within the last hour
 	Since    time.Time      // leave out objects created (subscriptions: started) before; zero: none
 	Progress func(Progress) // called at every step; may be nil
 }
@@ -176,7 +177,7 @@ func (r *Runner) Reconcile(ctx context.Context, o ReconcileOptions) ([]store.Rec
 	var runs []store.ReconcileRun
 	var failed []error
 	for _, objectType := range types {
-		run, _, err := r.store.StartRun(ctx, store.RunRequest{ObjectType: objectType, DryRun: o.DryRun, Full: true, Since: o.Since})
+		run, _, err := r.store.StartRun(ctx, store.RunRequest{ObjectType: objectType, DryRun: o.DryRun, Full: true, Since: o.Since, Fresh: o.Fresh})
 		if err != nil {
 			return runs, err
 		}

@@ -369,22 +369,22 @@ func TestASweepThatIsKilledGoesOnWhereItStopped(t *testing.T) {
 	w := newWorld(t, worldOptions{offline: true, idle: true, between: func(fake http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/v1/customers/" && r.URL.Query().Get("limit") != "1" {
-				if pages++; pages == 4 {
+				if pages++; pages == 21 {
 					kill()
 				}
 			}
 			fake.ServeHTTP(rw, r)
 		})
 	}})
-	w.fake.SeedCustomers(600, "usr_")
+	w.fake.SeedCustomers(3000, "usr_")
 	if _, err := w.sweeper().Reconcile(ctx, jobs.ReconcileOptions{Types: []string{"customer"}}); err == nil {
 		t.Fatal("it was not stopped")
 	}
 	w.reconcile(jobs.ReconcileOptions{Types: []string{"customer"}})
-	if pages > 9 {
-		t.Errorf("%d pages were read of a list of 6: it began anew", pages)
+	if pages > 35 {
+		t.Errorf("%d pages were read of a list of 30: it began anew", pages)
 	}
-	same(t, "runs", all[string](w, "select state || ' ' || seen || ' ' || drifted from polar.reconcile_run"), []string{"finished 600 600"})
+	same(t, "runs", all[string](w, "select state || ' ' || seen || ' ' || drifted from polar.reconcile_run"), []string{"finished 3000 3000"})
 }
 
 func TestASweepThatMeetsAnotherWaitsForIt(t *testing.T) {

@@ -88,10 +88,15 @@ type RunRequest struct {
 	Full       bool
 	Since      time.Time // zero: everything
 	JobID      int64     // 0: of the command line
+	Fresh      bool      // begin anew, even if a run of the command line was interrupted
 }
 
-// resumableWithin is how long after its last step a run of the command line may be gone on with.
-const resumableWithin = time.Hour
+// A run of the command line that was interrupted is gone on with, rather than begun anew, for so long after its last
+// step, and if it had seen so many objects.
+const (
+	resumableWithin = time.Hour
+	worthResuming   = 1000
+)
 
 // StartRun finds the run that a dead process or an earlier piece of the same job left, or begins one; those that
 // nobody goes on with are ended. The caller holds the lease. over tells that the job's run had ended already.
@@ -99,11 +104,14 @@ func (s *Store) StartRun(ctx context.Context, request RunRequest) (run Reconcile
 	err = s.InTx(ctx, func(tx *Tx) error {
 		var row dbsqlc.PolarReconcileRun
 		var err error
-		if request.JobID != 0 {
+		switch {
+		case request.JobID != 0:
 			row, err = tx.q.ReconcileRunOfJob(ctx, tx.tx, request.JobID, request.ObjectType)
-		} else {
+		case request.Fresh:
+			err = ErrNotFound
+		default:
 			row, err = tx.q.ReconcileRunResumable(ctx, tx.tx, dbsqlc.ReconcileRunResumableParams{
-				ObjectType: request.ObjectType, DryRun: request.DryRun, FullSweep: request.Full, Since: orNilTime(request.Since), Within: resumableWithin,
+				ObjectType: request.ObjectType, DryRun: request.DryRun, FullSweep: request.Full, Since: orNilTime(request.Since), Within: resumableWithin, Worth: worthResuming,
 			})
 		}
 		err = interpret(err)

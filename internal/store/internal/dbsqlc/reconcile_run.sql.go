@@ -819,6 +819,7 @@ select r.id, r.object_type, r.state, r.dry_run, r.started_at, r.finished_at, r.s
    and r.object_type = $1 and r.dry_run = $2 and r.full_sweep = $3
    and r.since is not distinct from $4::timestamptz
    and r.updated_at > now() - $5::interval
+   and r.seen >= $6::bigint
  order by r.id desc
  limit 1
 `
@@ -829,9 +830,11 @@ type ReconcileRunResumableParams struct {
 	FullSweep  bool
 	Since      *time.Time
 	Within     time.Duration
+	Worth      int64
 }
 
-// A run of the command line whose process died a while ago at most, and that asked for just the same.
+// A run of the command line whose process died a while ago at most, and that asked for just the same. It will not see
+// what changes behind it, so one that had not come far is not worth it.
 func (q *Queries) ReconcileRunResumable(ctx context.Context, db DBTX, arg ReconcileRunResumableParams) (PolarReconcileRun, error) {
 	row := db.QueryRow(ctx, reconcileRunResumable,
 		arg.ObjectType,
@@ -839,6 +842,7 @@ func (q *Queries) ReconcileRunResumable(ctx context.Context, db DBTX, arg Reconc
 		arg.FullSweep,
 		arg.Since,
 		arg.Within,
+		arg.Worth,
 	)
 	var i PolarReconcileRun
 	err := row.Scan(

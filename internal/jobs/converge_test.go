@@ -1,0 +1,286 @@
+package jobs_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/truenorth-dev/truenorth/internal/jobs"
+	"github.com/truenorth-dev/truenorth/internal/polarfake"
+	"github.com/truenorth-dev/truenorth/internal/store"
+)
+
+var (
+	seeds     = flag.Uint64("seeds", 8, "how many random histories TestConvergence plays")
+	firstSeed = flag.Uint64("seed", 1, "the first of them")
+)
+
+// TestConvergence is the promise of the whole: whatever is lost, delayed, doubled, refused or killed, once that ends and
+// Polar's lists have been compared, the mirror equals Polar, object by object and field by field.
+//
+// Each seed plays a random history at a fake Polar, under random faults. In every twentieth, ingest, worker and Postgres are
+// processes that are killed; in the others their contexts and connections are cut.
+func TestConvergence(t *testing.T) {
+	t.Parallel()
+	for seed := *firstSeed; seed < *firstSeed+*seeds; seed++ {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			defer func() {
+				if t.Failed() {
+					t.Logf("play this again: make converge SEED=%d SEEDS=1", seed)
+				}
+			}()
+			converge(t, seed)
+		})
+	}
+}
+
+// Time at the fake Polar runs so much faster that its half hour of retries passes in a blink.
+const fakeSpeed = 36_000
+
+// stage is where one history is played.
+type stage struct {
+	t      *testing.T
+	seed   uint64
+	random *rand.Rand // of the history and of the faults
+	hosts  hosts
+	w      *world // the database, read and written directly, and the fake
+	clock  *polarClock
+	users  []string
+	log    []string // what was done, for a failure's report
+	ending []ending // faults that last
+}
+
+func converge(t *testing.T, seed uint64) {
+	t.Helper()
+	s := newStage(t, seed)
+	defer func() {
+		if t.Failed() || testing.Verbose() {
+			t.Logf("what happened:\n%s", strings.Join(s.log, "\n"))
+		}
+	}()
+	s.open()
+	steps := 40 + s.random.IntN(40)
+	for range steps {
+		s.act()
+		if s.random.IntN(3) == 0 {
+			s.disturb()
+		}
+		s.endSome(false)
+		s.pause(time.Duration(s.random.IntN(8)) * time.Millisecond)
+	}
+	s.endFaults()
+	s.quiesce()
+	s.note("quiet; now the first sweep")
+	s.reconcile()
+	s.quiesce()
+	s.note("quiet; now the second sweep")
+	if drifted, benign := s.reconcile(); drifted+benign > 0 {
+		t.Errorf("the second sweep found %d differences and %d benign ones:\n%s", drifted, benign, lines(all[string](s.w,
+			`select concat_ws(' ', d.run_id, object_type, object_id, field, local, remote, cause) from polar.drift d where d.run_id > (select max(id) - 12 from polar.reconcile_run) order by d.id`)))
+	}
+	for _, objectType := range polarfake.ObjectTypes {
+		s.compare(objectType)
+	}
+	within(t, 5*time.Second, s.everyPaidCheckoutIsTied)
+	s.noRequestHasTwoLiveSessions()
+	s.requestsAgree()
+}
+
+// reconcile compares all types and repairs.
+func (s *stage) reconcile() (drifted, benign int64) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
+	defer cancel()
+	runs, err := s.w.sweeper().Reconcile(ctx, jobs.ReconcileOptions{})
+	if err != nil {
+		s.t.Fatalf("reconciling after the faults: %v", err)
+	}
+	for _, run := range runs {
+		if run.State != store.RunFinished {
+			s.t.Errorf("the run for %s is %s", run.ObjectType, run.State)
+		}
+		drifted, benign = drifted+run.Drifted, benign+run.Benign
+	}
+	return drifted, benign
+}
+
+// quiesce waits until nothing is under way.
+func (s *stage) quiesce() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
+	defer cancel()
+	if err := s.w.fake.WaitIdle(ctx); err != nil {
+		s.t.Fatalf("waiting for the fake Polar: %v", err)
+	}
+	calm := 0
+	within(s.t, 40*time.Second, func() error {
+		busy := all[string](s.w, `
+			select 'event ' || type || ' ' || state || coalesce(' ' || error, '') from polar.event where state = 'received'
+			union all
+			select 'job ' || kind || ' ' || state || ' ' || attempt || ' ' || coalesce(errors[1]::text, '') from polar.river_job
+			 where state in ('available', 'running', 'retryable') and kind not in ('reconcile')
+			union all
+			select 'request ' || state || ' ' || coalesce(error, '') from polar.checkout_request where state in ('queued', 'creating')
+			limit 5`)
+		if len(busy) > 0 {
+			calm = 0
+			return fmt.Errorf("still busy: %q", busy)
+		}
+		if calm++; calm < 3 { // upkeep may still be at links
+			return errors.New("calm, for a moment")
+		}
+		return nil
+	})
+	if err := s.w.fake.WaitIdle(ctx); err != nil {
+		s.t.Fatalf("waiting for the fake Polar: %v", err)
+	}
+}
+
+// compare holds the mirror's objects of a type against the fake's.
+func (s *stage) compare(objectType string) {
+	s.t.Helper()
+	there := s.w.fake.Objects(objectType)
+	here := map[string]json.RawMessage{}
+	for _, row := range all[json.RawMessage](s.w, fmt.Sprintf(`select doc from polar.%q where deleted_at is null`, objectType)) {
+		here[idOf(s.t, row)] = row
+	}
+	for _, id := range slices.Sorted(maps.Keys(there)) {
+		row, ok := here[id]
+		if !ok {
+			s.t.Errorf("%s %s: Polar has it, the mirror does not", objectType, id)
+			continue
+		}
+		var want, got map[string]any
+		if err := errors.Join(json.Unmarshal(there[id], &want), json.Unmarshal(row, &got)); err != nil {
+			s.t.Fatal(err)
+		}
+		for _, field := range slices.Sorted(maps.Keys(want)) {
+			if !reflect.DeepEqual(got[field], want[field]) {
+				s.t.Errorf("%s %s: %s is %v here, %v at Polar\n%s", objectType, id, field, got[field], want[field],
+					lines(all[string](s.w, fmt.Sprintf(`select concat_ws(' ', version_from, version_at, version_modified_at, tombstone) from polar.%q where id = $1`, objectType), id)))
+			}
+		}
+		if len(got) != len(want) {
+			s.t.Errorf("%s %s has %d fields here, %d at Polar", objectType, id, len(got), len(want))
+		}
+		delete(here, id)
+	}
+	for id := range here {
+		s.t.Errorf("%s %s: the mirror has it, Polar does not", objectType, id)
+	}
+}
+
+// everyPaidCheckoutIsTied looks for a link to the user, or for a conflict about the two.
+func (s *stage) everyPaidCheckoutIsTied() error {
+	loose := all[string](s.w, `
+		select concat_ws(' ', r.id, r.external_customer_id, c.id, c.external_id)
+		  from polar.checkout_request r
+		  join polar.checkout k on k.id = r.checkout_id and k.status = 'succeeded'
+		  join polar.customer c on c.id = k.customer_id and c.deleted_at is null
+		  join polar.local_user u on u.id = r.external_customer_id and u.deleted_at is null
+		 where not exists (select from polar.customer_link l where l.customer_id = c.id and l.local_user_id = u.id)
+		   and not exists (select from polar.link_conflict f where f.customer_id = c.id and f.local_user_id = u.id and f.resolved_at is null)`)
+	if len(loose) > 0 {
+		return fmt.Errorf("paid, and tied to nobody: %q", loose)
+	}
+	return nil
+}
+
+// session is what the checks need of a checkout document.
+type session struct {
+	ID       string         `json:"id"`
+	Status   string         `json:"status"`
+	URL      string         `json:"url"`
+	Metadata map[string]any `json:"metadata"`
+	Created  time.Time      `json:"created_at"`
+}
+
+func (s *stage) sessions() []session {
+	s.t.Helper()
+	var sessions []session
+	for _, document := range s.w.fake.Checkouts() {
+		var k session
+		if err := json.Unmarshal(document, &k); err != nil {
+			s.t.Fatal(err)
+		}
+		sessions = append(sessions, k)
+	}
+	return sessions
+}
+
+func (s *stage) noRequestHasTwoLiveSessions() {
+	s.t.Helper()
+	live := map[any]int{}
+	for _, k := range s.sessions() {
+		if request, ok := k.Metadata["truenorth_request"]; ok && (k.Status == "open" || k.Status == "confirmed" || k.Status == "succeeded") {
+			live[request]++
+		}
+	}
+	for request, n := range live {
+		if n > 1 {
+			s.t.Errorf("request %s has %d live sessions", request, n)
+		}
+	}
+}
+
+// requestsAgree holds every request against its session.
+func (s *stage) requestsAgree() {
+	s.t.Helper()
+	states := map[string]session{}
+	for _, k := range s.sessions() {
+		if request, ok := k.Metadata["truenorth_request"].(string); ok {
+			if known, twice := states[request]; !twice || k.Status == "succeeded" || known.Created.After(k.Created) {
+				states[request] = k
+			}
+		}
+	}
+	type row struct {
+		ID         uuid.UUID
+		State      string
+		CheckoutID *uuid.UUID `json:"checkout_id"`
+		Error      *string
+	}
+	for _, text := range all[json.RawMessage](s.w, "select to_jsonb(r) from polar.checkout_request r") {
+		var r row
+		if err := json.Unmarshal(text, &r); err != nil {
+			s.t.Fatal(err)
+		}
+		k, ok := states[r.ID.String()]
+		switch {
+		case !ok && r.State == "failed":
+		case !ok:
+			s.t.Errorf("request %s is %s and has no session", r.ID, r.State)
+		case r.State != k.Status || r.CheckoutID == nil || r.CheckoutID.String() != k.ID:
+			s.t.Errorf("request %s is %s with session %v, Polar has %s as %s", r.ID, r.State, r.CheckoutID, k.ID, k.Status)
+		}
+	}
+}
+
+// pause lets the parts of the play run for a moment.
+func (s *stage) pause(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.t.Context().Done():
+	}
+}
+
+func (s *stage) note(format string, args ...any) {
+	s.log = append(s.log, fmt.Sprintf("%6d ms  ", time.Since(s.clock.started).Milliseconds())+fmt.Sprintf(format, args...))
+}
