@@ -16,7 +16,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 )
 
-// polarClock is Polar's time: it runs faster than ours, and skips days.
+// polarClock is Polar's time: as fast as ours, but hours pass at a stroke.
 type polarClock struct {
 	mu      sync.Mutex
 	started time.Time
@@ -26,13 +26,13 @@ type polarClock struct {
 func (c *polarClock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC).Add(c.skipped + time.Since(c.started)*fakeSpeed)
+	return time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC).Add(c.skipped + time.Since(c.started))
 }
 
-func (c *polarClock) skip() {
+func (c *polarClock) skip(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.skipped += 25 * time.Hour
+	c.skipped += d
 }
 
 // recovery is how fast a stage's processes take up again what another left.
@@ -64,7 +64,7 @@ func newStage(t *testing.T, seed uint64) *stage {
 func (s *stage) startFake(webhookURL string) http.Handler {
 	s.w.fake = polarfake.New(polarfake.Options{
 		WebhookURL: webhookURL, WebhookSecret: secret, Clock: s.clock.now, SignatureClock: time.Now, Seed: s.seed,
-		RetryScale: 1.0 / fakeSpeed, DeliveryTimeout: 2 * time.Second, FulfillmentWait: time.Millisecond, ExpiryInterval: time.Hour,
+		RetryScale: 1.0 / retrySpeed, DeliveryTimeout: 2 * time.Second, FulfillmentWait: time.Millisecond, ExpiryInterval: time.Hour,
 		Parallel: s.seed%2 == 0, AllowMultipleSubscriptions: s.seed%3 == 0, MaxUndatedDeliveries: 10,
 	})
 	s.t.Cleanup(s.w.fake.Close)
@@ -94,12 +94,16 @@ func (s *stage) disturb() {
 		inject(polarfake.Fault{Kind: polarfake.FaultEventReorder, EventType: event, Count: 1 + s.random.IntN(3), Delay: polarfake.Duration(50 * time.Millisecond)})
 	case 5:
 		delay := time.Duration(s.random.IntN(400)) * time.Millisecond
-		s.note("FAULT: events %q come %s late", event, delay*fakeSpeed)
+		s.note("FAULT: events %q come %s late, and what passes meanwhile", event, delay)
 		inject(polarfake.Fault{Kind: polarfake.FaultEventDelay, EventType: event, Count: 1 + s.random.IntN(3), Delay: polarfake.Duration(delay)})
 	case 6, 7:
 		kind := oneOf(s, polarfake.FaultStatus, polarfake.FaultReset, polarfake.FaultTruncate, polarfake.FaultShortPage)
 		s.note("FAULT: Polar's API answers %s at %q", kind, path)
 		inject(polarfake.Fault{Kind: kind, Status: oneOf(s, 500, 502, 503), Path: path, Count: 1 + s.random.IntN(4)})
+		if s.random.IntN(3) == 0 {
+			s.note("FAULT: Polar's lists at %q are empty", path)
+			inject(polarfake.Fault{Kind: polarfake.FaultEmptyList, Path: path, Count: 1 + s.random.IntN(3)})
+		}
 	case 8, 9:
 		kind := oneOf(s, polarfake.FaultCutAfter, polarfake.FaultCutAfter, polarfake.FaultHangAfter)
 		s.note("FAULT: Polar's API does what it is asked at %q, and the answer is lost (%s)", path, kind)
@@ -190,4 +194,5 @@ func (s *stage) endFaults() {
 	s.endSome(true)
 	s.hosts.restore()
 	s.setEndpoint(true)
+	s.clock.skip(5 * time.Minute)
 }

@@ -46,8 +46,8 @@ func TestConvergence(t *testing.T) {
 	}
 }
 
-// Time at the fake Polar runs so much faster that its half hour of retries passes in a blink.
-const fakeSpeed = 36_000
+// retrySpeed has the half hour of Polar's retries pass in a blink.
+const retrySpeed = 36_000
 
 // stage is where one history is played.
 type stage struct {

@@ -35,7 +35,7 @@ func newTiming(recovery, timeout time.Duration) timing {
 	recovery, timeout = cmp.Or(recovery, defaultRecovery), cmp.Or(timeout, defaultTimeout)
 	return timing{
 		deadAfter: recovery, beatEvery: recovery / 5, upkeepEvery: recovery / 3, forgottenAfter: 3 * recovery,
-		refreshDelay: recovery / 5, sweepRetry: recovery / 15, leaseFor: recovery * 2 / 5, leaseEvery: recovery * 2 / 15,
+		refreshDelay: recovery / 5, sweepRetry: recovery / 15, leaseFor: max(recovery*2/5, 3*time.Second), leaseEvery: max(recovery*2/15, time.Second),
 		dueGrace: 2 * recovery, firstBackoff: recovery / 15, longestBackoff: 2 * recovery, checkoutLease: timeout + recovery/3,
 	}
 }
