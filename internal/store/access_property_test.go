@@ -60,7 +60,7 @@ func TestUserAccessHoldsItsLawsWhateverTheData(t *testing.T) {
 		t.Run(fmt.Sprintf("data %d", number), func(t *testing.T) {
 			t.Parallel()
 			d := newSeed(t)
-			lines := anyLines(rand.New(rand.NewPCG(number, 7))) //nolint:gosec // repeatable data, no secret
+			lines := anyLines(rand.New(rand.NewPCG(number, 7)))
 			d.sow(lines)
 			for law, sql := range accessLaws {
 				if broken := column[string](t, d.Store, sql); len(broken) > 0 {

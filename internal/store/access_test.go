@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
 // Of every case, each row of user_access as: user, kind, object, via, status, and when it ends where it does.
@@ -408,14 +410,8 @@ func TestUserAccessGivesWhatIsTheUsersNowAndNothingElse(t *testing.T) {
 			t.Parallel()
 			d := newSeed(t)
 			d.sow(c.seed)
-			want := []string{}
-			for line := range strings.Lines(c.want) {
-				if line = strings.TrimSpace(line); line != "" {
-					want = append(want, line)
-				}
-			}
 			got := d.access()
-			if diff := cmp.Diff(want, got); diff != "" {
+			if diff := cmp.Diff(lines(c.want), got); diff != "" {
 				t.Errorf("user_access differs (-want +got):\n%s", diff)
 			}
 			d.askByUser(got)
@@ -470,4 +466,24 @@ func (d *seed) askByUser(all []string) {
 			d.t.Errorf("asked for %s, user_access answers otherwise than as a whole (-whole +asked):\n%s", user, diff)
 		}
 	}
+}
+
+func TestUserAccessGoesByTheProductsOwnUsersTable(t *testing.T) {
+	t.Parallel()
+	d := newSeed(t)
+	d.exec("users", "create table public.accounts (id bigint primary key, gone date); insert into public.accounts values (7, null), (8, '2026-01-01')")
+	if _, err := d.MapLocalUsers(t.Context(), store.MapUsers{Table: "accounts", ID: "id", DeletedAt: "gone"}); err != nil {
+		t.Fatal(err)
+	}
+	d.sow(`
+		customer c7 external_id=7
+		customer c8
+		link c7 user=7
+		link c8 user=8
+		subscription s7 customer_id=c7
+		subscription s8 customer_id=c8`)
+	if diff := cmp.Diff([]string{"7 subscription s7 link active"}, d.access()); diff != "" {
+		t.Errorf("user_access differs (-want +got):\n%s", diff)
+	}
+	d.askByUser(d.access())
 }

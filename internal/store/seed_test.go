@@ -97,7 +97,9 @@ func (d *seed) request(line, name string, fields map[string]any) {
 		state = "succeeded"
 	}
 	var session, url any
-	if state != "queued" && state != "creating" && state != "failed" {
+	if state == "queued" || state == "creating" || state == "failed" {
+		session, url = nil, nil
+	} else {
 		session, url = d.id(name), "https://polar.example/checkout/"+name
 	}
 	d.exec(line, `insert into polar.checkout_request (id, params, state, checkout_id, url, error, expires_at, created_at, updated_at)
@@ -146,7 +148,9 @@ func (d *seed) value(field, text string) any {
 		return text == "true"
 	case seedTime.MatchString(text):
 		return d.began.Add(d.distance(text)).Format(time.RFC3339)
-	case strings.HasSuffix(field, "_id") && !strings.HasPrefix(field, "external"):
+	case field == "user" || field == "external_id" || field == "external_customer_id":
+		return text
+	case strings.HasSuffix(field, "_id"):
 		return d.id(text)
 	}
 	if n, err := strconv.Atoi(text); err == nil {
