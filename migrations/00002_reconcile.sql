@@ -80,8 +80,6 @@ create index benefit_grant_created_at_idx on polar.benefit_grant using btree (cr
 create index member_created_at_idx on polar.member using btree (created_at);
 create index organization_created_at_idx on polar.organization using btree (created_at);
 create index subscription_started_at_idx on polar.subscription using btree (started_at);
-create index customer_seat_subscription_id_idx on polar.customer_seat using btree (subscription_id) where subscription_id is not null;
-create index customer_seat_order_id_idx on polar.customer_seat using btree (order_id) where order_id is not null;
 
 comment on column polar.drift.field is 'The column that differed; id where the whole object was missing here, deleted_at where it is gone at Polar.';
 comment on column polar.drift.local is 'Its value here; of a personal value only its length.';
@@ -211,8 +209,6 @@ drop index polar.benefit_grant_created_at_idx;
 drop index polar.member_created_at_idx;
 drop index polar.organization_created_at_idx;
 drop index polar.subscription_started_at_idx;
-drop index polar.customer_seat_subscription_id_idx;
-drop index polar.customer_seat_order_id_idx;
 drop table polar.endpoint_outage;
 drop table polar.reconcile_mark;
 drop table polar.reconcile_lease;
