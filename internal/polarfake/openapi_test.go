@@ -29,6 +29,7 @@ type openAPI struct {
 	err       error
 	operation map[string]document // by method and path, with placeholders
 	webhook   map[string]string   // reference of the payload, by event type
+	schemas   document
 
 	mu       sync.Mutex
 	compiler *jsonschema.Compiler
@@ -48,6 +49,7 @@ var loadOpenAPI = sync.OnceValue(func() *openAPI {
 		return api
 	}
 	addNewer(asObject(parsed))
+	api.schemas = asObject(parsed).object("components").object("schemas")
 	api.compiler = jsonschema.NewCompiler()
 	api.compiler.AssertFormat()
 	api.compiler.UseRegexpEngine(compilePattern)
