@@ -88,7 +88,7 @@ func TestBenefitsFollowTheProduct(t *testing.T) {
 	// Nobody is told that a benefit is gone, but those who had it.
 	b.tells(func() { b.expect(http.StatusNoContent, http.MethodDelete, "/v1/benefits/"+perk, "") },
 		"benefit_grant.revoked", "benefit_grant.revoked")
-	if p := b.object("product", polarfake.MonthlyProductID); len(p.list("benefits")) != 0 {
+	if p := b.expect(http.StatusOK, http.MethodGet, "/v1/products/"+polarfake.MonthlyProductID, ""); len(p.list("benefits")) != 0 {
 		t.Errorf("the product still has the benefit: %v", p)
 	}
 	if shown := b.lastOf("benefit_grant.revoked").object("benefit"); shown["is_deleted"] != true {

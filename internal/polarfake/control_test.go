@@ -29,8 +29,13 @@ func TestEverythingCanBeDoneFromAnotherProcess(t *testing.T) {
 	}
 	s := b.subscribed(polarfake.MonthlyProductID, "", `"customer_id":"`+customer+`"`).text("id")
 	for _, step := range []struct{ action, status string }{
-		{"cycle", "active"}, {"cancel", "active"}, {"uncancel", "active"}, {"pause", "paused"}, {"resume", "active"},
-		{"fail-renewal", "past_due"}, {"give-up", "unpaid"},
+		{"cycle", "active"},
+		{"cancel", "active"},
+		{"uncancel", "active"},
+		{"pause", "paused"},
+		{"resume", "active"},
+		{"fail-renewal", "past_due"},
+		{"give-up", "unpaid"},
 	} {
 		if got := do("subscriptions/"+s+"/"+step.action, "").text("status"); got != step.status {
 			t.Errorf("%s: %s", step.action, got)

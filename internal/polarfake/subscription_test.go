@@ -9,10 +9,10 @@ import (
 )
 
 // monthlyBuyer is a fake with one subscription to the monthly product, which comes with a benefit.
-func monthlyBuyer(t *testing.T, changes ...setupOption) (b *testBundle, id string) {
+func monthlyBuyer(t *testing.T) (b *testBundle, id string) {
 	t.Helper()
 
-	b = setup(t, changes...)
+	b = setup(t)
 	return b, b.subscribed(polarfake.MonthlyProductID, "buyer@example.com", "").text("id")
 }
 
