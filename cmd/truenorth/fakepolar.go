@@ -20,6 +20,9 @@ type fakePolarCommand struct {
 	PublicURL     string        `help:"Base of the checkout pages' URLs; http://ADDR by default." placeholder:"URL"`
 	RetryScale    float64       `default:"1" help:"Multiplies the pauses between the tries of a delivery (2-4 s, 4-8 s, ...)."`
 	AnswerDelay   time.Duration `help:"Delay of every answer of the API."`
+	RateLimit     int           `help:"Requests that are answered within a minute, 429 beyond (Polar: 500); no limit by default." placeholder:"N"`
+	BurstLimit    int           `help:"The same within a second." placeholder:"N"`
+	Seed          uint64        `help:"Make the ids of objects depend on the requests alone, so that they can be repeated." placeholder:"N"`
 }
 
 func (c fakePolarCommand) Run(ctx context.Context, e *environment) error {
@@ -34,7 +37,7 @@ func (c fakePolarCommand) Run(ctx context.Context, e *environment) error {
 	}
 	return serveFake(ctx, listener, polarfake.Options{
 		WebhookURL: c.WebhookURL, WebhookSecret: c.WebhookSecret, PublicURL: c.PublicURL, Logger: logger,
-		RetryScale: c.RetryScale, AnswerDelay: c.AnswerDelay,
+		RetryScale: c.RetryScale, AnswerDelay: c.AnswerDelay, RateLimit: c.RateLimit, BurstLimit: c.BurstLimit, Seed: c.Seed,
 	}, func(base string) {
 		fmt.Fprintf(e.stdout, "fake Polar: POLAR_API_URL=%s/v1 (any token)\n", base)
 	}, logger)

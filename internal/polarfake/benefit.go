@@ -178,8 +178,8 @@ func (f *Fake) deleteBenefit(r *request) (any, error) {
 	b.IsDeleted, b.ModifiedAt = true, new(f.now())
 	f.catalog.benefits.retire(b)
 	for _, p := range f.catalog.products.all {
-		if at := slices.Index(p.Benefits, b); at >= 0 {
-			p.Benefits = slices.Concat(p.Benefits[:at], p.Benefits[at+1:])
+		if slices.Contains(p.Benefits, b) {
+			p.Benefits = without(p.Benefits, b)
 			p.refreshView()
 		}
 	}

@@ -7,8 +7,7 @@ import (
 
 // call runs a handler of the API for a caller in this process.
 func (f *Fake) call(handle handler, body string, path map[string]string) (json.RawMessage, error) {
-	r := &request{Request: &http.Request{}, body: []byte(body)}
-	r.Request = r.WithContext(r.Context())
+	r := &request{Request: new(http.Request), body: []byte(body)}
 	for name, value := range path {
 		r.SetPathValue(name, value)
 	}

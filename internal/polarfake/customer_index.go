@@ -50,19 +50,16 @@ func (i *customerIndex) changeExternalID(c *customer, externalID *string) {
 	}
 }
 
-// retire makes a customer one who is gone, whose e-mail and external id are free.
+// retire makes a customer one who is gone.
 func (i *customerIndex) retire(c *customer) {
 	i.shelf.retire(c)
+	i.free(c)
+}
+
+// free gives away the e-mail and the external id of a customer.
+func (i *customerIndex) free(c *customer) {
 	if c.Email != nil && i.findEmail(*c.Email) == c {
 		delete(i.byEmail, strings.ToLower(*c.Email))
 	}
 	i.changeExternalID(c, nil)
-}
-
-func (i *customerIndex) vanish(id string) bool {
-	found, exists := i.byID[id]
-	if exists {
-		i.retire(found)
-	}
-	return exists
 }

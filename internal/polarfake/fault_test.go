@@ -2,6 +2,8 @@ package polarfake_test
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -256,4 +258,79 @@ func TestControlFromAnotherProcess(t *testing.T) {
 	control(200, http.MethodGet, "events", "")
 	control(204, http.MethodDelete, "faults", "")
 	control(404, http.MethodGet, "nothing", "")
+}
+
+func TestAnswerIsTruncated(t *testing.T) {
+	t.Parallel()
+
+	b := setup(t)
+	_, _, whole := b.raw(http.MethodGet, "/v1/products/", "", nil)
+	for length, test := range map[string]struct {
+		announced int64 // -1 for none
+		isCut     bool  // so that the connection tells
+	}{
+		"":                           {int64(len(whole) / 2), false},
+		polarfake.ContentLengthWhole: {int64(len(whole)), true},
+		polarfake.ContentLengthNone:  {-1, false},
+	} {
+		b.inject(polarfake.Fault{Kind: polarfake.FaultTruncate, ContentLength: length})
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.server.URL+"/v1/products/", nil)
+		b.must(err)
+		request.Header.Set("Authorization", "Bearer x")
+		response, err := http.DefaultClient.Do(request)
+		b.must(err)
+		body, err := io.ReadAll(response.Body)
+		b.must(response.Body.Close())
+		if response.StatusCode != http.StatusOK || response.ContentLength != test.announced || len(body) != len(whole)/2 {
+			t.Errorf("%q: %d, length %d, got %d of %d bytes", length, response.StatusCode, response.ContentLength, len(body), len(whole))
+		}
+		if isCut := errors.Is(err, io.ErrUnexpectedEOF); isCut != test.isCut {
+			t.Errorf("%q: reading ended with %v", length, err)
+		}
+		if json.Valid(body) {
+			t.Errorf("%q: half of the answer is whole JSON", length)
+		}
+	}
+	if b.Inject(polarfake.Fault{Kind: polarfake.FaultTruncate, ContentLength: "long"}) == nil {
+		t.Error("an unknown content length was taken")
+	}
+	b.inject(polarfake.Fault{Kind: polarfake.FaultTruncate, Method: http.MethodPost})
+	status, _, body := b.raw(http.MethodPost, "/v1/customers/", `{"email":"ada@example.com"}`, nil)
+	if status != http.StatusCreated || json.Valid(body) || len(b.Customers()) != 1 {
+		t.Errorf("a write was not done, or told whole: %d %s", status, body)
+	}
+}
+
+func TestListsLackItems(t *testing.T) {
+	t.Parallel()
+
+	b, _, subscription := team(t)
+	b.read(b.AssignSeat(`{"subscription_id":"` + subscription + `","email":"one@example.com"}`))
+	for _, kind := range []polarfake.FaultKind{polarfake.FaultShortPage, polarfake.FaultEmptyList} {
+		b.inject(polarfake.Fault{Kind: kind, Path: "/v1/products/*"}) // which is no list
+		b.inject(polarfake.Fault{Kind: kind})
+		b.expect(http.StatusOK, http.MethodGet, "/v1/products/"+polarfake.SeatProductID, "")
+		list := b.expect(http.StatusOK, http.MethodGet, "/v1/products/?limit=5&sorting=created_at", "")
+		items, pages := list.items(), list.object("pagination")
+		switch kind {
+		case polarfake.FaultShortPage:
+			if len(items) != 2 || items[0].text("id") != polarfake.MonthlyProductID || pages["total_count"] != 7.0 {
+				t.Errorf("short page %v", list)
+			}
+		default:
+			if len(items) != 0 || pages["total_count"] != 0.0 || pages["max_page"] != 0.0 {
+				t.Errorf("empty list %v", list)
+			}
+		}
+		b.ClearFaults()
+		b.inject(polarfake.Fault{Kind: kind, Path: "/v1/customer-seats"})
+		if seats := b.expect(http.StatusOK, http.MethodGet, "/v1/customer-seats?subscription_id="+subscription, ""); len(seats.list("seats")) != 0 {
+			t.Errorf("seats %v", seats)
+		}
+		b.inject(polarfake.Fault{Kind: kind})
+		b.expect(http.StatusUnprocessableEntity, http.MethodGet, "/v1/products/?page=0", "")
+	}
+	if n := len(b.expect(http.StatusOK, http.MethodGet, "/v1/products/", "").items()); n != 7 {
+		t.Errorf("%d products after the faults", n)
+	}
 }

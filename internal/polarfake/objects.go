@@ -30,7 +30,7 @@ func (f *Fake) kind(objectType string) kind {
 	case "order":
 		return &f.sales.orders
 	case "subscription":
-		return &f.sales
+		return &f.sales.subscriptions
 	case "refund":
 		return &f.sales.refunds
 	case "product":
@@ -90,21 +90,21 @@ func (f *Fake) Vanish(objectType, id string) error {
 	return nil
 }
 
-// The subscriptions stand in two orders, and vanish from both.
-
-func (i *salesIndex) documentsByID() map[string]json.RawMessage {
-	return i.subscriptions.documentsByID()
+// forgetWhatVanishes settles what else knows an object that vanishes.
+func (f *Fake) forgetWhatVanishes() {
+	f.customers.forget = f.customers.free
+	f.checkouts.forget = func(c *checkout) { delete(f.checkouts.bySecret, c.ClientSecret) }
+	f.sales.subscriptions.forget = func(s *subscription) {
+		f.sales.started.remove(s)
+		s.owner.subscriptions = without(s.owner.subscriptions, s)
+	}
+	f.sales.grants.forget = func(g *grant) { g.owner.grants = without(g.owner.grants, g) }
+	f.sales.members.forget = func(m *member) { m.owner.members = without(m.owner.members, m) }
+	f.sales.seats.forget = func(s *seat) { s.bought.owner().seats = without(s.bought.owner().seats, s) }
 }
 
-func (i *salesIndex) document(id string) json.RawMessage { return i.subscriptions.document(id) }
-
-func (i *salesIndex) deletedIDs() []string { return i.subscriptions.deletedIDs() }
-
-func (i *salesIndex) vanish(id string) bool {
-	if found, exists := i.subscriptions.byID[id]; exists {
-		i.started.remove(found)
-	}
-	return i.subscriptions.vanish(id)
+func without[T comparable](all []T, one T) []T {
+	return slices.DeleteFunc(all, func(other T) bool { return other == one })
 }
 
 // theOrganization is the only one of its kind, and stays.

@@ -29,6 +29,7 @@ type openAPI struct {
 	err       error
 	operation map[string]document // by method and path, with placeholders
 	webhook   map[string]string   // reference of the payload, by event type
+	schemas   document
 
 	mu       sync.Mutex
 	compiler *jsonschema.Compiler
@@ -48,6 +49,7 @@ var loadOpenAPI = sync.OnceValue(func() *openAPI {
 		return api
 	}
 	addNewer(asObject(parsed))
+	api.schemas = asObject(parsed).object("components").object("schemas")
 	api.compiler = jsonschema.NewCompiler()
 	api.compiler.AssertFormat()
 	api.compiler.UseRegexpEngine(compilePattern)
@@ -70,6 +72,29 @@ var loadOpenAPI = sync.OnceValue(func() *openAPI {
 func addNewer(parsed document) {
 	types := parsed.object("components").object("schemas").object("WebhookEventType")
 	types["enum"] = append(types.list("enum"), "subscription.migrated")
+	relaxDiscounts(parsed)
+}
+
+// relaxDiscounts lets a discount be of more than one of its variants: the document wants exactly one, yet every
+// repeating discount is also of the form of one without an end.
+func relaxDiscounts(node any) {
+	switch node := node.(type) {
+	case document:
+		relaxDiscounts(map[string]any(node))
+	case map[string]any:
+		if variants, ok := node["oneOf"].([]any); ok && len(variants) > 0 &&
+			strings.Contains(asObject(variants[0]).text("$ref"), "DiscountFixedOnceForeverDuration") {
+			node["anyOf"] = variants
+			delete(node, "oneOf")
+		}
+		for _, below := range node {
+			relaxDiscounts(below)
+		}
+	case []any:
+		for _, below := range node {
+			relaxDiscounts(below)
+		}
+	}
 }
 
 // pattern is a regular expression, or one that Go cannot express and that is taken to match.

@@ -142,6 +142,7 @@ func New(options Options) *Fake {
 	}
 	f.organization = newOrganization(f.now())
 	f.fillCatalog(options.Products)
+	f.forgetWhatVanishes()
 	f.routes = f.newRoutes()
 	if options.WebhookURL != "" {
 		f.AddEndpoint(Endpoint{URL: options.WebhookURL, Secret: options.WebhookSecret})

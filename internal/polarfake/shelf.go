@@ -56,6 +56,7 @@ type shelf[T listed] struct {
 	gone    map[string]T // that do not any more
 	deleted []string     // the ids of those, in the order in which they went
 	render  func(T) any  // the document as the API shows it
+	forget  func(T)      // what else there is to do when an object vanishes; may be nil
 }
 
 func newShelf[T listed](render func(T) any) shelf[T] {
@@ -162,6 +163,9 @@ func (s *shelf[T]) vanish(id string) bool {
 	found, exists := s.byID[id]
 	if exists {
 		s.retire(found)
+		if s.forget != nil {
+			s.forget(found)
+		}
 	}
 	return exists
 }

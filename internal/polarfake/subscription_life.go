@@ -252,7 +252,7 @@ func (f *Fake) settleOrderIfDue(o *order, paid bool) {
 func errAlreadyCanceled(s *subscription) *APIError {
 	return &APIError{
 		Status: http.StatusForbidden, Name: "AlreadyCanceledSubscription",
-		Detail: fmt.Sprintf("This subscription is already canceled or will be at the end of the period: %s", s.ID),
+		Detail: "This subscription is already canceled or will be at the end of the period: " + s.ID,
 	}
 }
 

@@ -128,6 +128,54 @@ test("a checkout is created, read, listed, paid, and told of in webhooks that ve
   await polar.webhooks.deleteWebhookEndpoint(chosen.id);
 });
 
+test("the catalogue changes", async () => {
+  const benefit = await polar.benefits.create({ type: "custom", description: "A perk", properties: { note: "hello" } });
+  const created = await polar.products.create({
+    name: "SDK atlas", recurring_interval: "month", prices: [{ amount_type: "fixed", price_amount: 0 }],
+  });
+  const product = await polar.products.updateBenefits(created.id, { benefits: [benefit.id] });
+  assert.equal(product.benefits[0].id, benefit.id);
+  assert.equal((await polar.products.update(product.id, { name: "SDK map" })).name, "SDK map");
+  const discount = await polar.discounts.create({ type: "percentage", name: "SDK", duration: "once", basis_points: 500 });
+  assert.equal((await polar.discounts.update(discount.id, { name: "SDK 5" })).name, "SDK 5");
+  await polar.discounts.delete(discount.id);
+  await assert.rejects(polar.discounts.get(discount.id), errors.ResourceNotFound);
+  await polar.benefits.delete(benefit.id);
+  assert.deepEqual((await polar.products.get(product.id)).benefits, []);
+});
+
+test("a subscription with seats, its members and its refund", async () => {
+  const team = await polar.customers.create({ type: "team", name: "Crew", email: "crew@example.com", external_id: "sdk_team" });
+  const seats = (await polar.products.list({ query: "Expedition team" })).items[0];
+  const checkout = await polar.checkouts.create({ products: [seats.id], customer_id: team.id, seats: 2 });
+  await control(`checkouts/${checkout.id}/pay`, {});
+  const [subscription] = (await polar.subscriptions.list({ customer_id: team.id, sorting: ["started_at"] })).items;
+  assert.equal(subscription.seats, 2);
+  const seat = await polar.customerSeats.assignSeat({
+    subscription_id: subscription.id, email: "one@example.com", external_member_id: "sdk_m1",
+  });
+  await control(`customer-seats/${seat.id}/claim`, {});
+  const list = await polar.customerSeats.listSeats({ subscription_id: subscription.id });
+  assert.equal(list.available_seats, 1);
+  assert.equal(list.seats[0].member.external_id, "sdk_m1");
+  assert.equal((await polar.benefitGrants.list({ customer_id: team.id })).items[0].member_id, seat.member_id);
+  assert.equal((await polar.customerSeats.revokeSeat(seat.id)).status, "revoked");
+
+  await control(`subscriptions/${subscription.id}/cycle`, {});
+  const canceled = await polar.subscriptions.update(subscription.id, { cancel_at_period_end: true });
+  assert.equal(canceled.cancel_at_period_end, true);
+  const [order] = (await polar.orders.list({ subscription_id: subscription.id, sorting: ["-created_at"] })).items;
+  assert.equal(order.billing_reason, "subscription_cycle");
+  const refund = await polar.refunds.create({ order_id: order.id, reason: "customer_request", amount: 100 });
+  assert.equal(refund.status, "succeeded");
+  assert.equal((await polar.orders.get(order.id)).status, "partially_refunded");
+  assert.equal((await polar.subscriptions.revoke(subscription.id)).status, "canceled");
+  let orders = 0;
+  for await (const one of polar.orders.iterList({ customer_id: team.id, limit: 1 })) orders += one.id ? 1 : 0;
+  assert.equal(orders, 2);
+  await idle();
+});
+
 test("a wrong token and a missing session are told apart", async () => {
   await assert.rejects(polar.checkouts.get("3fa85f64-5717-4562-b3fc-2c963f66afa6"), errors.ResourceNotFound);
   const stranger = createPolar({ accessToken: "", baseUrl: fakeURL });
