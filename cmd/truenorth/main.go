@@ -1,5 +1,5 @@
-// Command truenorth is the operator's tool: it migrates, tells the status, maps users, settles conflicts, asks for
-// checkouts, checks webhook secrets, and runs everything for development.
+// Command truenorth is the operator's tool: it migrates, tells the status, maps users, settles conflicts, links, asks
+// for checkouts, checks webhook secrets, and runs everything for development.
 package main
 
 import (
@@ -23,7 +23,9 @@ type commands struct {
 	Migrate   migrateCommand   `cmd:"" help:"Bring the database to the newest schema. Safe twice, and from two hosts at once."`
 	Status    statusCommand    `cmd:"" help:"Tell at a glance whether users and payments agree."`
 	Users     usersCommand     `cmd:"" help:"Say where the product's users are."`
-	Conflicts conflictsCommand `cmd:"" help:"List and settle link conflicts."`
+	Conflicts conflictsCommand `cmd:"" help:"List, show and settle link conflicts."`
+	Link      linkCommand      `cmd:"" help:"Link a Polar customer to a local user, by a person's word."`
+	Unlink    unlinkCommand    `cmd:"" help:"End a Polar customer's link to its local user, for good."`
 	Checkout  checkoutCommand  `cmd:"" help:"Ask for checkouts."`
 	FakePolar fakePolarCommand `cmd:"" help:"Run a fake Polar: its API, a checkout page to pay on, and its webhooks."`
 	Webhook   webhookCommand   `cmd:"" help:"Sign a webhook, or send one: how to check a secret."`
