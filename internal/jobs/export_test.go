@@ -24,3 +24,12 @@ func (r *Runner) WorkBatch(ctx context.Context, batch int64) error {
 	worker := &applyEventsWorker{runner: r}
 	return worker.Work(ctx, &river.Job[ApplyEventsArgs]{JobRow: &rivertype.JobRow{}, Args: ApplyEventsArgs{Batch: batch}})
 }
+
+// Relink makes upkeep's round of links, whoever else keeps house.
+func (r *Runner) Relink(ctx context.Context) error { return r.relink(ctx) }
+
+// WorkLinkCustomers works one link_customers job in place.
+func (r *Runner) WorkLinkCustomers(ctx context.Context, args LinkCustomersArgs) error {
+	worker := &linkCustomersWorker{runner: r}
+	return worker.Work(ctx, &river.Job[LinkCustomersArgs]{JobRow: &rivertype.JobRow{}, Args: args})
+}

@@ -281,4 +281,3 @@ func (l *linker) settle(ctx context.Context, tx *store.Tx, customer uuid.UUID, f
 	}
 	return subjects[0].LinkedUserID, nil
 }
-
