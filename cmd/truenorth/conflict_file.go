@@ -76,9 +76,9 @@ func printConflictFile(out io.Writer, file jobs.ConflictFile) error {
 				shownTime(k.SessionCreatedAt), shownTime(k.CustomerCreatedAt), yesOrNo(k.ByCustomer), yesOrNo(k.Proves))
 		}
 	}
-	if len(file.LinkFile.Conflicts) > 0 {
+	if len(file.Conflicts) > 0 {
 		fmt.Fprintln(w, "\nother conflicts of the customer")
-		printConflicts(w, file.LinkFile.Conflicts)
+		printConflicts(w, file.Conflicts)
 	}
 	if len(file.History) > 0 {
 		fmt.Fprintln(w, "\nlinks of the customer")

@@ -14,6 +14,17 @@ import (
 // the user's own checkout, or a person who vouches.
 func writesBack(basis string) bool { return basis == basisCheckout || basis == basisManual }
 
+// vouchedExternalIDArgs ask for the same job by a person's word, also while one runs that knew nothing of it.
+type vouchedExternalIDArgs WriteExternalIDArgs
+
+// Kind is the job's kind as River stores it.
+func (vouchedExternalIDArgs) Kind() string { return WriteExternalIDArgs{}.Kind() }
+
+// InsertOpts lets such jobs stand beside each other: each looks at everything again.
+func (vouchedExternalIDArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Priority: 2, MaxAttempts: 1000}
+}
+
 type writeExternalIDWorker struct {
 	river.WorkerDefaults[WriteExternalIDArgs]
 	runner *Runner

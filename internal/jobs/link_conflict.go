@@ -54,8 +54,7 @@ func ResolveConflict(ctx context.Context, s *store.Store, id int64, verdict Verd
 				return err
 			}
 			settled.Linked, settled.NowLinkedTo = &linked, c.LocalUserID
-			// Where a person had linked the two before, the conflict is all that is left to settle.
-			return tx.ResolveConflicts(ctx, []int64{id}, store.ConflictLinked, word)
+			return nil // the link settles all open conflicts about the two
 		}
 		if err := tx.ResolveConflicts(ctx, []int64{id}, store.ConflictDismissed, word); err != nil {
 			return err
@@ -100,13 +99,13 @@ func ReadConflict(ctx context.Context, s *store.Store, id int64) (file ConflictF
 		if file.LinkFile, err = tx.ReadLinkFile(ctx, c.CustomerID); err != nil {
 			return err
 		}
-		file.LinkFile.Conflicts = slices.DeleteFunc(file.LinkFile.Conflicts, func(other store.Conflict) bool { return other.ID == id })
+		file.Conflicts = slices.DeleteFunc(file.Conflicts, func(other store.Conflict) bool { return other.ID == id })
 		unlocked := func(context.Context, []string) error { return nil } // a look only
 		facts, err := gatherLinkFacts(ctx, tx, unlocked, []uuid.UUID{c.CustomerID}, c.LocalUserID)
 		if err != nil {
 			return err
 		}
-		if file.Users, err = namedUsers(ctx, tx, facts, file); err != nil || !c.Open || len(facts.subjects) == 0 {
+		if file.Users, err = namedUsers(ctx, tx, file); err != nil || !c.Open || len(facts.subjects) == 0 {
 			return err
 		}
 		subject := facts.subjects[0]
@@ -121,7 +120,7 @@ func ReadConflict(ctx context.Context, s *store.Store, id int64) (file ConflictF
 	return file, err
 }
 
-func namedUsers(ctx context.Context, tx *store.Tx, f *linkFacts, file ConflictFile) ([]NamedUser, error) {
+func namedUsers(ctx context.Context, tx *store.Tx, file ConflictFile) ([]NamedUser, error) {
 	ids := []string{file.Conflict.LocalUserID, file.Customer.ExternalID, file.Customer.LinkedUserID}
 	for _, k := range file.Checkouts {
 		ids = append(ids, k.LocalUserID)

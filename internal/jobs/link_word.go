@@ -188,25 +188,16 @@ func (l *linker) give(ctx context.Context, tx *store.Tx, f *linkFacts, s store.L
 	switch {
 	case err != nil:
 		return linked, err
-	case !linked.Changed:
-		return linked, nil
 	case linked.ReplacedUserID != "" && !order.Replace:
 		return linked, fmt.Errorf("%w: %s is linked to %q (%s)", ErrCustomerLinked, s.CustomerID, s.LinkedUserID, s.LinkedBasis)
 	case s.LinkedUserID != user && len(linked.OtherCustomerIDs) > 0 && !order.Also:
 		return linked, fmt.Errorf("%w: %q is linked to %s", ErrUserLinked, user, linked.OtherCustomerIDs[0])
 	}
 
-	switch {
-	case linked.ReplacedUserID != "":
-		err = f.endByWord(ctx, tx, s, endReplaced, word)
-	case s.LinkedUserID != "":
-		err = tx.EndLinks(ctx, []uuid.UUID{s.CustomerID}, []string{endBasisChanged}, word, false)
-	}
-	if err != nil {
-		return linked, err
-	}
-	if err := tx.PutLinks(ctx, []store.Link{{CustomerID: s.CustomerID, LocalUserID: user, Basis: basisManual}}, word); err != nil {
-		return linked, err
+	if linked.Changed {
+		if err := f.put(ctx, tx, s, user, word); err != nil {
+			return linked, err
+		}
 	}
 	if err := tx.LiftDismissals(ctx, s.CustomerID, user); err != nil {
 		return linked, err
@@ -225,12 +216,28 @@ func (l *linker) give(ctx context.Context, tx *store.Tx, f *linkFacts, s store.L
 		return linked, err
 	}
 	if linked.ExternalID == ExternalIDQueued {
-		if _, err := l.client.InsertTx(ctx, tx.Pgx(), WriteExternalIDArgs{CustomerID: s.CustomerID}, nil); err != nil {
+		if _, err := l.client.InsertTx(ctx, tx.Pgx(), vouchedExternalIDArgs{CustomerID: s.CustomerID}, nil); err != nil {
 			return linked, fmt.Errorf("enqueueing the external id: %w", store.Interpret(err))
 		}
 	}
 	_, err = l.settle(ctx, tx, s.CustomerID, linked.ReplacedUserID)
 	return linked, err
+}
+
+// put writes a person's link in the place of the one that the customer has, if any.
+func (f *linkFacts) put(ctx context.Context, tx *store.Tx, s store.LinkSubject, user string, word store.Word) error {
+	var err error
+	switch s.LinkedUserID {
+	case "":
+	case user:
+		err = tx.EndLinks(ctx, []uuid.UUID{s.CustomerID}, []string{endBasisChanged}, word, false)
+	default:
+		err = f.endByWord(ctx, tx, s, endReplaced, word)
+	}
+	if err != nil {
+		return err
+	}
+	return tx.PutLinks(ctx, []store.Link{{CustomerID: s.CustomerID, LocalUserID: user, Basis: basisManual}}, word)
 }
 
 // endByWord ends the link of a customer by a person's word, and records that it stays ended.

@@ -362,7 +362,8 @@ func TestAPersonsLinkRespectsAnIDThatIsTaken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.fake.CreateCustomer(`{"email":"other@example.com","external_id":"usr_ada"}`); err != nil {
+		other, err := w.fake.CreateCustomer(`{"email":"other@example.com","external_id":"usr_ada"}`)
+		if err != nil {
 			t.Fatal(err)
 		}
 		id := idOfDocument(t, raw)
@@ -376,6 +377,20 @@ func TestAPersonsLinkRespectsAnIDThatIsTaken(t *testing.T) {
 		})
 		w.expectLinks("the person's word stands", []uuid.UUID{id}, "0: usr_ada manual")
 		expect(t, "writes of the external id", w.fake.Requests()["PATCH /v1/customers/{id}"], 0)
+		// The other customer goes, and the person says so.
+		if err := w.fake.DeleteCustomer(idOfDocument(t, other).String()); err != nil {
+			t.Fatal(err)
+		}
+		if err := settle(w, one[int64](w, "select id from polar.link_conflict"), true); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() error {
+			if got := one[string](w, "select coalesce(external_id, 'null') from polar.customer where id = $1", id); got != "usr_ada" {
+				return fmt.Errorf("external id is %s", got)
+			}
+			return nil
+		})
+		w.expectConflicts("it is written after all")
 	})
 }
 

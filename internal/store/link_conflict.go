@@ -142,4 +142,4 @@ func (s *Store) ListOpenConflicts(ctx context.Context, limit int) ([]Conflict, e
 	return conflicts, nil
 }
 
-func rowLimit(limit int) int32 { return int32(min(max(limit, 0), 1<<20)) } //nolint:gosec // bounded here
+func rowLimit(limit int) int32 { return int32(min(max(limit, 0), 1<<20)) }
