@@ -71,28 +71,28 @@ select f.customer_id from polar.link_conflict f
 
 -- name: LinkWaitingList :many
 -- Customers for whom evidence names a user who is alive by now, though neither a link to that user nor a conflict about
--- the two says what became of it; and those that waited for a user to become free, who is. Whether a checkout proves
--- anything is looked at last, as it costs the most.
-with named as (
-    select c.id, u.id as local_user_id, false as by_checkout
+-- the two says what became of it; and those that waited for a user to become free, who is. First go the many who are
+-- linked; whether a checkout proves anything is looked at last, as it costs the most.
+with named as materialized (
+    -- What a person has linked is weighed against nothing.
+    select c.id, c.external_id as local_user_id, false as by_checkout
       from polar.customer c
-      join polar.local_user u on u.id = c.external_id and u.deleted_at is null
-     where c.deleted_at is null
-    union
-    select c.id, u.id, true
+     where c.deleted_at is null and c.external_id is not null
+       and not exists (select from polar.customer_link l where l.customer_id = c.id and l.local_user_id = c.external_id)
+       and not exists (select from polar.customer_link l where l.customer_id = c.id and l.basis = 'manual')
+    union all
+    select c.id, r.external_customer_id, true
       from polar.checkout k
       join polar.checkout_request r on r.id = k.request_id
-      join polar.local_user u on u.id = r.external_customer_id and u.deleted_at is null
       join polar.customer c on c.id = k.customer_id and c.deleted_at is null
      where k.status = 'succeeded' and (r.customer_id = c.id or c.created_at >= k.created_at)
+       and not exists (select from polar.customer_link l where l.customer_id = k.customer_id and l.local_user_id = r.external_customer_id)
+       and not exists (select from polar.customer_link l where l.customer_id = k.customer_id and l.basis = 'manual')
 ), undecided as materialized (
     select n.id, n.local_user_id, n.by_checkout
       from named n
+      join polar.local_user u on u.id = n.local_user_id and u.deleted_at is null
      where not exists (
-               -- What a person has linked is weighed against nothing.
-               select from polar.customer_link l
-                where l.customer_id = n.id and (l.local_user_id = n.local_user_id or l.basis = 'manual'))
-       and not exists (
                select from polar.link_conflict f
                 where f.customer_id = n.id and f.local_user_id = n.local_user_id
                   and case when f.resolved_at is null then f.kind in ('evidence_disagrees', 'user_claimed')
@@ -102,8 +102,11 @@ with named as (
 )
 select w.id::uuid as id
   from undecided w
- where not w.by_checkout
-    or exists (select from polar.link_evidence e where e.customer_id = w.id and e.local_user_id = w.local_user_id and e.proves)
+  left join lateral (
+           select true as given from polar.link_evidence e
+            where e.customer_id = w.id and e.local_user_id = w.local_user_id and e.proves
+            limit 1) proof on w.by_checkout
+ where not w.by_checkout or proof.given
 union
 select f.customer_id
   from polar.link_conflict f

@@ -219,6 +219,10 @@ func TestLinkUserDecidesAsTheWorkerDoes(t *testing.T) {
 		without.relink()
 		sameOutcome(t, fmt.Sprintf("seed %d: a second round of upkeep", seed), linkOutcome(t, without.store), want)
 
+		if waiting, err := without.store.ListWaitingCustomers(t.Context(), 100); err != nil || len(waiting) > 0 {
+			t.Fatalf("seed %d: upkeep would look at %v again for ever, %v", seed, waiting, err)
+		}
+
 		linked := signUp(t, called.store, "usr_new", pgx.TxOptions{})
 		for _, line := range linkOutcome(t, called.store) {
 			if !slices.Contains(want, line) && !slices.Contains(before, line) {
