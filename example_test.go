@@ -50,6 +50,20 @@ func ExampleClient_AwaitURL() { //nolint:testableexamples // its output is a URL
 	_ = redirect
 }
 
+// Whoever paid before signing up is linked in the transaction that signs them up.
+func ExampleClient_LinkUserTx() { //nolint:testableexamples // it needs a database
+	signUp := func(ctx context.Context, pool *pgxpool.Pool, client *truenorth.Client, userID, email string) error {
+		return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, "insert into users (id, email) values ($1, $2)", userID, email); err != nil {
+				return err
+			}
+			_, err := client.LinkUserTx(ctx, tx, userID)
+			return err
+		})
+	}
+	_ = signUp
+}
+
 // An app with a River client of its own inserts the job itself, with a second client that only inserts.
 func ExampleNewCreateCheckoutArgs() { //nolint:testableexamples // its output is a random id
 	enqueue := func(ctx context.Context, pool *pgxpool.Pool, tx pgx.Tx, product uuid.UUID) (uuid.UUID, error) {

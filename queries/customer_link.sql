@@ -9,39 +9,18 @@ select c.id,
        coalesce(c.external_id, '')::text as external_id,
        (c.deleted_at is not null)::boolean as deleted,
        coalesce(l.local_user_id, '')::text as linked_user_id,
-       coalesce(l.basis, '')::text as linked_basis
+       coalesce(l.basis, '')::text as linked_basis,
+       coalesce(l.checkout_id, '00000000-0000-0000-0000-000000000000')::uuid as linked_checkout_id
   from polar.customer c
   left join polar.customer_link l on l.customer_id = c.id
  where c.id = any (@ids::uuid[])
  order by c.id;
 
 -- name: LinkEvidenceList :many
--- Succeeded checkouts of these customers that truenorth created for a user. by_customer: the session was created
--- with this customer. no_older: the customer is no older than the session (both times are of Polar's clock), and no
--- guest's checkout may have made it instead: a session kept open until a stranger has become a customer, then paid
--- with the stranger's e-mail address, proves nothing either. The guest's payment need not have succeeded: a session
--- older than its customer got it when the guest pressed pay. A customer that bears the user's id is beyond that doubt:
--- Polar gave it the id of the session that made it.
-select k.customer_id::uuid as customer_id,
-       k.id as checkout_id,
-       r.external_customer_id::text as local_user_id,
-       coalesce(r.customer_id = k.customer_id, false)::boolean as by_customer,
-       (c.created_at >= k.created_at and (c.external_id is not distinct from r.external_customer_id or not exists (
-            select from polar.checkout g
-              left join polar.checkout_request q on q.id = g.request_id
-             where g.customer_id = c.id and g.id <> k.id
-               and g.created_at <= c.created_at
-               and q.external_customer_id is null
-       )))::boolean as no_older
-  from polar.checkout k
-  join polar.checkout_request r on r.id = k.request_id
-  join polar.customer c on c.id = k.customer_id
- where k.customer_id = any (@ids::uuid[])
-   and k.status = 'succeeded'
-   and r.external_customer_id is not null
-   and c.created_at is not null
-   and k.created_at is not null
- order by k.customer_id, k.version_modified_at, k.id;
+select e.customer_id::uuid as customer_id, e.checkout_id, e.local_user_id::text as local_user_id, e.proves::boolean as proves
+  from polar.link_evidence e
+ where e.customer_id = any (@ids::uuid[])
+ order by e.customer_id, e.succeeded_at, e.checkout_id;
 
 -- name: LocalUserListAlive :many
 select u.id::text as id from polar.local_user u where u.id = any (@ids::text[]) and u.deleted_at is null;
@@ -68,81 +47,66 @@ on conflict (customer_id) do update
 delete from polar.customer_link l where l.customer_id = any (@customer_ids::uuid[]);
 
 -- name: CustomerLinkHistoryOpenMany :exec
-insert into polar.customer_link_history (customer_id, local_user_id, basis, linked_at, actor)
-select g.customer_id, g.local_user_id, g.basis, now(), @actor::text
+insert into polar.customer_link_history (customer_id, local_user_id, basis, linked_at, actor, note)
+select g.customer_id, g.local_user_id, g.basis, now(), @actor::text, nullif(@note::text, '')
   from (select unnest(@customer_ids::uuid[]) as customer_id,
                unnest(@local_user_ids::text[]) as local_user_id,
                unnest(@bases::text[]) as basis) g;
 
 -- name: CustomerLinkHistoryEndMany :exec
 update polar.customer_link_history h
-   set ended_at = now(), end_reason = g.reason
+   set ended_at = now(), end_reason = g.reason, ended_by = @ended_by::text, end_note = nullif(@end_note::text, '')
   from (select unnest(@customer_ids::uuid[]) as customer_id, unnest(@reasons::text[]) as reason) g
  where h.customer_id = g.customer_id and h.ended_at is null;
 
--- name: LinkConflictList :many
--- Conflicts of these customers that count: the open ones, and those that a person has settled.
-select f.id, f.customer_id, f.local_user_id, f.kind, (f.resolved_at is null)::boolean as open,
-       (f.resolution is not distinct from 'dismissed')::boolean as dismissed
-  from polar.link_conflict f
- where f.customer_id = any (@customer_ids::uuid[])
-   and (f.resolved_at is null or f.resolved_by <> 'truenorth')
- order by f.id;
-
--- name: LinkConflictInsertMany :exec
-insert into polar.link_conflict (customer_id, local_user_id, kind, checkout_id, detail)
-select g.customer_id, g.local_user_id, g.kind, nullif(g.checkout_id, '00000000-0000-0000-0000-000000000000'), g.detail
-  from (select unnest(@customer_ids::uuid[]) as customer_id,
-               unnest(@local_user_ids::text[]) as local_user_id,
-               unnest(@kinds::text[]) as kind,
-               unnest(@checkout_ids::uuid[]) as checkout_id,
-               unnest(@details::text[]) as detail) g
-on conflict do nothing;
-
--- name: LinkConflictResolveMany :exec
-update polar.link_conflict f
-   set resolved_at = now(), resolution = @resolution::text, resolved_by = @resolved_by::text
- where f.id = any (@ids::bigint[]) and f.resolved_at is null;
-
--- name: LinkConflictListOpen :many
-select f.id, f.customer_id, f.local_user_id, f.kind, f.detail, f.detected_at
-  from polar.link_conflict f
- where f.resolved_at is null
- order by f.id
- limit @max_rows::integer;
-
--- name: LinkConflictGetOpen :one
-select f.id, f.customer_id, f.local_user_id, f.kind, f.detail, f.detected_at
-  from polar.link_conflict f
- where f.id = @id and f.resolved_at is null
-   for update;
-
 -- name: LinkClaimantList :many
--- Customers that may claim a user who has just become free.
+-- Customers that may claim one of these users.
 select c.id from polar.customer c
  where c.external_id = any (@local_user_ids::text[]) and c.deleted_at is null
+union
+select e.customer_id::uuid from polar.link_evidence e where e.local_user_id = any (@local_user_ids::text[])
 union
 select f.customer_id from polar.link_conflict f
  where f.resolved_at is null and f.local_user_id = any (@local_user_ids::text[]);
 
 -- name: LinkWaitingList :many
--- Customers without a link for whom evidence names a user who is alive by now, unless a conflict about the two says
--- why not; and those that waited for a user to become free, who is.
-select w.id::uuid as id from (
-    select c.id, u.id as local_user_id
+-- Customers for whom evidence names a user who is alive by now, though neither a link to that user nor a conflict about
+-- the two says what became of it; and those that waited for a user to become free, who is. First go the many who are
+-- linked; whether a checkout proves anything is looked at last, as it costs the most.
+with named as materialized (
+    -- What a person has linked is weighed against nothing.
+    select c.id, c.external_id as local_user_id, false as by_checkout
       from polar.customer c
-      join polar.local_user u on u.id = c.external_id and u.deleted_at is null
-     where c.deleted_at is null
-    union
-    select c.id, u.id
+     where c.deleted_at is null and c.external_id is not null
+       and not exists (select from polar.customer_link l where l.customer_id = c.id and l.local_user_id = c.external_id)
+       and not exists (select from polar.customer_link l where l.customer_id = c.id and l.basis = 'manual')
+    union all
+    select c.id, r.external_customer_id, true
       from polar.checkout k
       join polar.checkout_request r on r.id = k.request_id
-      join polar.local_user u on u.id = r.external_customer_id and u.deleted_at is null
       join polar.customer c on c.id = k.customer_id and c.deleted_at is null
      where k.status = 'succeeded' and (r.customer_id = c.id or c.created_at >= k.created_at)
-) w
- where not exists (select from polar.customer_link l where l.customer_id = w.id)
-   and not exists (select from polar.link_conflict f where f.customer_id = w.id and f.local_user_id = w.local_user_id and (f.resolved_at is null or f.resolved_by <> 'truenorth'))
+       and not exists (select from polar.customer_link l where l.customer_id = k.customer_id and l.local_user_id = r.external_customer_id)
+       and not exists (select from polar.customer_link l where l.customer_id = k.customer_id and l.basis = 'manual')
+), undecided as materialized (
+    select n.id, n.local_user_id, n.by_checkout
+      from named n
+      join polar.local_user u on u.id = n.local_user_id and u.deleted_at is null
+     where not exists (
+               select from polar.link_conflict f
+                where f.customer_id = n.id and f.local_user_id = n.local_user_id
+                  and case when f.resolved_at is null then f.kind in ('evidence_disagrees', 'user_claimed')
+                           else f.resolution = 'dismissed' and f.lifted_at is null
+                                and (f.kind in ('evidence_disagrees', 'user_claimed')
+                                     or (f.kind = 'unlinked' and (f.checkout_id is not null or not n.by_checkout))) end)
+)
+select w.id::uuid as id
+  from undecided w
+  left join lateral (
+           select true as given from polar.link_evidence e
+            where e.customer_id = w.id and e.local_user_id = w.local_user_id and e.proves
+            limit 1) proof on w.by_checkout
+ where not w.by_checkout or proof.given
 union
 select f.customer_id
   from polar.link_conflict f
@@ -156,3 +120,48 @@ select l.customer_id
   from polar.customer_link l
  where not exists (select from polar.local_user u where u.id = l.local_user_id and u.deleted_at is null)
  limit @max_rows::integer;
+
+-- name: CustomerLinkHistoryListByCustomer :many
+select h.local_user_id, h.basis, h.linked_at, h.actor, coalesce(h.note, '')::text as note,
+       h.ended_at, coalesce(h.end_reason, '')::text as end_reason, coalesce(h.ended_by, '')::text as ended_by, coalesce(h.end_note, '')::text as end_note
+  from polar.customer_link_history h
+ where h.customer_id = @customer_id
+ order by h.id;
+
+-- name: CustomerGetForPeople :one
+select c.id, coalesce(c.external_id, '')::text as external_id, coalesce(c.email, '')::text as email, coalesce(c.name, '')::text as name,
+       c.created_at, c.deleted_at,
+       coalesce(l.local_user_id, '')::text as linked_user_id, coalesce(l.basis, '')::text as linked_basis, l.linked_at as linked_at
+  from polar.customer c
+  left join polar.customer_link l on l.customer_id = c.id
+ where c.id = @id;
+
+-- name: CustomerListByEmail :many
+-- For a person who types an address: never evidence.
+select c.id, coalesce(c.external_id, '')::text as external_id
+  from polar.customer c
+ where lower(c.email) = lower(@email::text) and c.deleted_at is null
+ order by c.created_at, c.id;
+
+-- name: CheckoutListForPeople :many
+-- The checkouts of a customer that speak for or against a link: its own sessions made for a local user, and those of
+-- guests that may have made it.
+select k.id as checkout_id, coalesce(k.status, '')::text as status, coalesce(r.external_customer_id, '')::text as local_user_id,
+       k.created_at as session_created_at, c.created_at as customer_created_at,
+       coalesce(r.customer_id = c.id, false)::boolean as by_customer,
+       coalesce(e.proves, false)::boolean as proves
+  from polar.customer c
+  join polar.checkout k on k.customer_id = c.id
+  left join polar.checkout_request r on r.id = k.request_id
+  left join polar.link_evidence e on e.checkout_id = k.id
+ where c.id = @customer_id
+   and (r.external_customer_id is not null or k.created_at <= c.created_at)
+ order by k.created_at, k.id
+ limit @max_rows::integer;
+
+-- name: LocalUserListForPeople :many
+-- Each of these ids, whether or not there is such a user.
+select g.id::text as id, (u.id is not null)::boolean as known, coalesce(u.email, '')::text as email, u.created_at, u.deleted_at
+  from (select distinct unnest(@ids::text[]) as id) g
+  left join polar.local_user u on u.id = g.id
+ order by g.id;

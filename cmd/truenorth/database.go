@@ -3,16 +3,12 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/user"
 	"text/tabwriter"
 	"time"
 
 	"github.com/truenorth-dev/truenorth/cmd/internal/program"
-	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
@@ -116,91 +112,4 @@ func (c usersMapCommand) Run(ctx context.Context, e *environment) error {
 		fmt.Fprintf(e.stderr, "warning: no index serves look-ups by %s as text, so links will read the whole table; create one:\n  create index concurrently on %s ((%s::text));\n", c.ID, c.Table, c.ID)
 	}
 	return nil
-}
-
-type conflictsCommand struct {
-	List    conflictsListCommand    `cmd:"" help:"List open conflicts."`
-	Resolve conflictsResolveCommand `cmd:"" help:"Settle a conflict, with a record of who did."`
-}
-
-type conflictsListCommand struct {
-	JSON  bool `help:"Print JSON."`
-	Limit int  `default:"100" help:"List so many at most."`
-}
-
-func (c conflictsListCommand) Run(ctx context.Context, e *environment) error {
-	s, err := e.openStore()
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	conflicts, err := s.ListOpenConflicts(ctx, c.Limit)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		type row struct {
-			ID          int64     `json:"id"`
-			CustomerID  string    `json:"customer_id"`
-			LocalUserID string    `json:"local_user_id"`
-			Kind        string    `json:"kind"`
-			Detail      string    `json:"detail"`
-			DetectedAt  time.Time `json:"detected_at"`
-		}
-		rows := make([]row, len(conflicts))
-		for i, f := range conflicts {
-			rows[i] = row{f.ID, f.CustomerID.String(), f.LocalUserID, f.Kind, f.Detail, f.DetectedAt}
-		}
-		encoder := json.NewEncoder(e.stdout)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(rows)
-	}
-	if len(conflicts) == 0 {
-		fmt.Fprintln(e.stdout, "no open conflicts")
-		return nil
-	}
-	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tKIND\tCUSTOMER\tLOCAL USER\tSINCE\tDETAIL")
-	for _, f := range conflicts {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%q\t%s\t%s\n", f.ID, f.Kind, f.CustomerID, f.LocalUserID, f.DetectedAt.Local().Format(time.RFC3339), f.Detail)
-	}
-	return w.Flush()
-}
-
-type conflictsResolveCommand struct {
-	ID      int64  `arg:"" help:"Number of the conflict."`
-	Link    bool   `xor:"verdict" required:"" help:"Link the customer to the local user that the conflict names."`
-	Dismiss bool   `xor:"verdict" required:"" help:"Leave everything as it is."`
-	Actor   string `help:"Who decides; the user of this machine by default."`
-}
-
-func (c conflictsResolveCommand) Run(ctx context.Context, e *environment) error {
-	s, err := e.openStore()
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	if c.Actor == "" {
-		c.Actor = whoami()
-	}
-	err = jobs.ResolveConflict(ctx, s, c.ID, c.Link, c.Actor)
-	if errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("conflict %d is not open (see truenorth conflicts list)", c.ID)
-	}
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(e.stdout, "conflict %d settled by %s\n", c.ID, c.Actor)
-	return nil
-}
-
-func whoami() string {
-	name := "unknown"
-	if u, err := user.Current(); err == nil {
-		name = u.Username
-	}
-	if host, err := os.Hostname(); err == nil {
-		name += "@" + host
-	}
-	return name
 }

@@ -1,5 +1,5 @@
-// Command truenorth is the operator's tool: it migrates, tells the status, maps users, settles conflicts, asks for
-// checkouts, checks webhook secrets, and runs everything for development.
+// Command truenorth is the operator's tool: it migrates, tells the status, maps users, settles conflicts, links, asks
+// for checkouts, checks webhook secrets, and runs everything for development.
 package main
 
 import (
@@ -24,7 +24,9 @@ type commands struct {
 	Status    statusCommand    `cmd:"" help:"Tell at a glance whether users and payments agree."`
 	Reconcile reconcileCommand `cmd:"" help:"Compare Polar's lists with the mirror, and repair what differs."`
 	Users     usersCommand     `cmd:"" help:"Say where the product's users are."`
-	Conflicts conflictsCommand `cmd:"" help:"List and settle link conflicts."`
+	Conflicts conflictsCommand `cmd:"" help:"List, show and settle link conflicts."`
+	Link      linkCommand      `cmd:"" help:"Link a Polar customer to a local user, by a person's word."`
+	Unlink    unlinkCommand    `cmd:"" help:"End a Polar customer's link to its local user, for good."`
 	Checkout  checkoutCommand  `cmd:"" help:"Ask for checkouts."`
 	FakePolar fakePolarCommand `cmd:"" help:"Run a fake Polar: its API, a checkout page to pay on, and its webhooks."`
 	Webhook   webhookCommand   `cmd:"" help:"Sign a webhook, or send one: how to check a secret."`

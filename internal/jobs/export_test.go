@@ -47,3 +47,12 @@ func (r *Runner) Call(ctx context.Context) error {
 	_, err := r.api.ListProducts(ctx, 1, 1)
 	return err
 }
+
+// Relink makes upkeep's round of links, whoever else keeps house.
+func (r *Runner) Relink(ctx context.Context) error { return r.relink(ctx) }
+
+// WorkLinkCustomers works one link_customers job in place.
+func (r *Runner) WorkLinkCustomers(ctx context.Context, args LinkCustomersArgs) error {
+	worker := &linkCustomersWorker{runner: r}
+	return worker.Work(ctx, &river.Job[LinkCustomersArgs]{JobRow: &rivertype.JobRow{}, Args: args})
+}

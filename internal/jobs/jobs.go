@@ -72,6 +72,19 @@ func (WriteExternalIDArgs) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Priority: 2, MaxAttempts: 1000, UniqueOpts: uniqueWhileAlive}
 }
 
+// LinkCustomersArgs are the arguments of the job that decides who some customers are. polar.link_user inserts it.
+type LinkCustomersArgs struct {
+	Users []string `json:"users"` // local users: whoever may claim them is decided
+}
+
+// Kind is the job's kind as River stores it.
+func (LinkCustomersArgs) Kind() string { return "link_customers" }
+
+// InsertOpts is what polar.link_user writes.
+func (LinkCustomersArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Priority: 2, MaxAttempts: 1000}
+}
+
 // uniqueWhileAlive lets the same work be asked for again once it is over.
 var uniqueWhileAlive = river.UniqueOpts{
 	ByArgs: true,
@@ -145,6 +158,7 @@ func New(s *store.Store, config Config) (*Runner, error) {
 	river.AddWorker(workers, &refreshObjectWorker{runner: r})
 	river.AddWorker(workers, &writeExternalIDWorker{runner: r})
 	river.AddWorker(workers, &reconcileWorker{runner: r})
+	river.AddWorker(workers, &linkCustomersWorker{runner: r})
 	r.client, err = river.NewClient(riverpgxv5.New(s.Pool()), &river.Config{
 		ID:           r.id,
 		Schema:       store.Schema,

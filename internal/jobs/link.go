@@ -2,16 +2,15 @@ package jobs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 
-	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
@@ -28,10 +27,13 @@ const (
 	conflictEvidenceDisagrees = "evidence_disagrees"
 	conflictUserClaimed       = "user_claimed"
 	conflictExternalIDTaken   = "external_id_taken"
+	conflictUnlinked          = "unlinked" // never open: a person ended the link
 )
 
 // itself is who acts where no person does.
 const itself = "truenorth"
+
+var byItself = store.Word{Actor: itself}
 
 // Why a link ends, in its history.
 const (
@@ -39,14 +41,42 @@ const (
 	endUserDeleted       = "user_deleted"
 	endEvidenceWithdrawn = "evidence_withdrawn"
 	endBasisChanged      = "basis_changed" // the link goes on
+	endUnlinked          = "unlinked"      // by a person
+	endReplaced          = "replaced"      // a person linked the customer to another user
 )
 
-// linkCustomers brings the links of these customers to what the mirror, the requests and the local users say.
+// linker brings links to what the facts say, in the caller's transaction.
+type linker struct {
+	client *river.Client[pgx.Tx] // inserts jobs
+	logger *slog.Logger
+}
+
 func (r *Runner) linkCustomers(ctx context.Context, tx *store.Tx, customers []uuid.UUID) error {
+	return (&linker{client: r.client, logger: r.logger}).link(ctx, tx, customers)
+}
+
+type linkCustomersWorker struct {
+	river.WorkerDefaults[LinkCustomersArgs]
+	runner *Runner
+}
+
+// Work decides what polar.link_user left undecided. Upkeep would find it too, somewhat later.
+func (w *linkCustomersWorker) Work(ctx context.Context, job *river.Job[LinkCustomersArgs]) error {
+	return w.runner.store.InTx(ctx, func(tx *store.Tx) error {
+		customers, err := tx.ListLinkClaimants(ctx, job.Args.Users)
+		if err != nil {
+			return err
+		}
+		return w.runner.linkCustomers(ctx, tx, customers)
+	})
+}
+
+// link brings the links of these customers to what the mirror, the requests and the local users say.
+func (l *linker) link(ctx context.Context, tx *store.Tx, customers []uuid.UUID) error {
 	// A link that ends may let another customer's claim through. Every round but the last ends links, and none that
 	// this transaction made.
 	for len(customers) > 0 {
-		freed, err := r.linkRound(ctx, tx, distinct(customers))
+		freed, err := l.round(ctx, tx, distinct(customers))
 		if err != nil || len(freed) == 0 {
 			return err
 		}
@@ -63,12 +93,12 @@ func distinct(ids []uuid.UUID) []uuid.UUID {
 	return slices.Compact(ids)
 }
 
-// linkRound decides each customer by itself and writes all decisions set-wise. It returns the users whose link ended.
-func (r *Runner) linkRound(ctx context.Context, tx *store.Tx, customers []uuid.UUID) (freed []string, err error) {
+// round decides each customer by itself and writes all decisions set-wise. It returns the users whose link ended.
+func (l *linker) round(ctx context.Context, tx *store.Tx, customers []uuid.UUID) (freed []string, err error) {
 	if len(customers) == 0 {
 		return nil, nil
 	}
-	facts, err := gatherLinkFacts(ctx, tx, customers)
+	facts, err := lockLinkFacts(ctx, tx, customers)
 	if err != nil {
 		return nil, err
 	}
@@ -101,22 +131,22 @@ func (r *Runner) linkRound(ctx context.Context, tx *store.Tx, customers []uuid.U
 	}
 
 	if len(ended) > 0 {
-		if err := tx.EndLinks(ctx, ended, reasons, true); err != nil {
+		if err := tx.EndLinks(ctx, ended, reasons, byItself, true); err != nil {
 			return nil, err
 		}
 	}
 	if len(based) > 0 {
-		if err := tx.EndLinks(ctx, based, slices.Repeat([]string{endBasisChanged}, len(based)), false); err != nil {
+		if err := tx.EndLinks(ctx, based, slices.Repeat([]string{endBasisChanged}, len(based)), byItself, false); err != nil {
 			return nil, err
 		}
 	}
 	if len(put) > 0 {
-		if err := tx.PutLinks(ctx, put, itself); err != nil {
+		if err := tx.PutLinks(ctx, put, byItself); err != nil {
 			return nil, err
 		}
 	}
 	if len(obsolete) > 0 {
-		if err := tx.ResolveConflicts(ctx, obsolete, "obsolete", itself); err != nil {
+		if err := tx.ResolveConflicts(ctx, obsolete, store.ConflictObsolete, byItself); err != nil {
 			return nil, err
 		}
 	}
@@ -124,10 +154,10 @@ func (r *Runner) linkRound(ctx context.Context, tx *store.Tx, customers []uuid.U
 		if err := tx.InsertConflicts(ctx, opened); err != nil {
 			return nil, err
 		}
-		r.logger.WarnContext(ctx, "links in conflict: a person must decide (truenorth conflicts)", slog.Int("conflicts", len(opened)))
+		l.logger.WarnContext(ctx, "links in conflict: a person must decide (truenorth conflicts)", slog.Int("conflicts", len(opened)))
 	}
 	if len(writeBack) > 0 {
-		if _, err := r.client.InsertManyTx(ctx, tx.Pgx(), writeBack); err != nil {
+		if _, err := l.client.InsertManyTx(ctx, tx.Pgx(), writeBack); err != nil {
 			return nil, fmt.Errorf("enqueueing %d external ids: %w", len(writeBack), err)
 		}
 	}
@@ -143,12 +173,20 @@ type linkFacts struct {
 	linked    map[string][]uuid.UUID // local user -> customers
 }
 
-func gatherLinkFacts(ctx context.Context, tx *store.Tx, customers []uuid.UUID) (*linkFacts, error) {
+// lockLinkFacts gathers the facts about customers, and about users besides those that evidence names, under the locks
+// that every decision is made under. They are held to the end of the transaction.
+func lockLinkFacts(ctx context.Context, tx *store.Tx, customers []uuid.UUID, users ...string) (*linkFacts, error) {
+	return gatherLinkFacts(ctx, tx, tx.Lock, customers, users...)
+}
+
+func gatherLinkFacts(
+	ctx context.Context, tx *store.Tx, lock func(context.Context, []string) error, customers []uuid.UUID, users ...string,
+) (*linkFacts, error) {
 	keys := make([]string, len(customers))
 	for i, id := range customers {
 		keys[i] = customerLock(id)
 	}
-	if err := tx.Lock(ctx, keys); err != nil {
+	if err := lock(ctx, keys); err != nil {
 		return nil, err
 	}
 	f := &linkFacts{evidence: map[uuid.UUID][]store.LinkEvidence{}, conflicts: map[uuid.UUID][]store.Conflict{}}
@@ -166,6 +204,9 @@ func gatherLinkFacts(ctx context.Context, tx *store.Tx, customers []uuid.UUID) (
 	}
 
 	named := map[string]bool{}
+	for _, user := range users {
+		named[user] = true
+	}
 	for _, s := range f.subjects {
 		named[s.ExternalID], named[s.LinkedUserID] = true, true
 	}
@@ -181,13 +222,13 @@ func gatherLinkFacts(ctx context.Context, tx *store.Tx, customers []uuid.UUID) (
 		f.linked = map[string][]uuid.UUID{}
 		return f, nil
 	}
-	users := slices.Collect(maps.Keys(named))
+	users = slices.Collect(maps.Keys(named))
 	keys = make([]string, len(users))
 	for i, user := range users {
 		keys[i] = userLock(user)
 	}
 	// Two customers must not be given to one user by two transactions at once.
-	if err := tx.Lock(ctx, keys); err != nil {
+	if err := lock(ctx, keys); err != nil {
 		return nil, err
 	}
 	if f.alive, err = tx.ListAliveUsers(ctx, users); err != nil {
@@ -222,7 +263,7 @@ func (f *linkFacts) claims(s store.LinkSubject) (claims []claim, matches []store
 	for _, e := range f.evidence[s.CustomerID] {
 		at := slices.IndexFunc(claims, func(c claim) bool { return c.user == e.LocalUserID })
 		switch {
-		case !e.ByCustomer && !e.NoOlder:
+		case !e.Proves:
 			matches = append(matches, e)
 		case !f.alive[e.LocalUserID]: // waits for its user
 		case at < 0:
@@ -246,7 +287,7 @@ func (f *linkFacts) decide(s store.LinkSubject) (d decision) {
 		wanted[key] = true
 		for _, known := range f.conflicts[s.CustomerID] {
 			if known.Kind == kind && known.LocalUserID == user {
-				return // open already, or settled by a person
+				return // open already, or dismissed by a person
 			}
 		}
 		d.conflicts = append(d.conflicts, store.Conflict{CustomerID: s.CustomerID, LocalUserID: user, Kind: kind, CheckoutID: checkout, Detail: detail})
@@ -278,7 +319,7 @@ func (f *linkFacts) decide(s store.LinkSubject) (d decision) {
 		d.end, linked = endEvidenceWithdrawn, "" // a guest's checkout came to light that had made the customer before
 	}
 
-	chosen := slices.IndexFunc(claims, func(c claim) bool { return !f.dismissed(s.CustomerID, c.user) })
+	chosen := slices.IndexFunc(claims, func(c claim) bool { return !f.dismissed(s.CustomerID, c) })
 	switch {
 	case linked != "":
 		chosen = named(linked)
@@ -296,14 +337,14 @@ func (f *linkFacts) decide(s store.LinkSubject) (d decision) {
 	// A person who linked the customer has weighed the other claims.
 	if linked == "" || s.LinkedBasis != basisManual {
 		for i, c := range claims {
-			if i != chosen {
+			if i != chosen && !f.dismissed(s.CustomerID, c) {
 				conflict(conflictEvidenceDisagrees, c.user, c.checkout, c.disagreement())
 			}
 		}
 	}
 	for _, m := range matches {
 		// An older customer was found by an e-mail that somebody typed: that proves nothing about who typed it.
-		if m.LocalUserID != linked {
+		if m.LocalUserID != linked && !f.unlinked(s.CustomerID, m.LocalUserID) {
 			conflict(conflictEmailMatch, m.LocalUserID, m.CheckoutID, "the customer is older than the checkout, or a guest's, and was matched by a typed e-mail address")
 		}
 	}
@@ -322,10 +363,27 @@ func (c claim) disagreement() string {
 	return "a checkout of this local user succeeded with the customer, which is another one's by its link, its id or an earlier checkout"
 }
 
-// dismissed tells whether a person has said that this claim is not to be followed.
-func (f *linkFacts) dismissed(customer uuid.UUID, user string) bool {
-	return slices.ContainsFunc(f.conflicts[customer], func(c store.Conflict) bool {
-		return c.Dismissed && c.LocalUserID == user && (c.Kind == conflictEvidenceDisagrees || c.Kind == conflictUserClaimed)
+// dismissed tells whether a person has said that this claim is not to be followed. Who ended a link that only an
+// external id spoke for has not heard of the checkout that came since.
+func (f *linkFacts) dismissed(customer uuid.UUID, c claim) bool {
+	return slices.ContainsFunc(f.conflicts[customer], func(k store.Conflict) bool {
+		if !k.Dismissed || k.LocalUserID != c.user {
+			return false
+		}
+		switch k.Kind {
+		case conflictEvidenceDisagrees, conflictUserClaimed:
+			return true
+		case conflictUnlinked:
+			return c.basis == basisExternalID || k.CheckoutID != uuid.Nil
+		}
+		return false
+	})
+}
+
+// unlinked tells whether a person has ended the link between the two.
+func (f *linkFacts) unlinked(customer uuid.UUID, user string) bool {
+	return slices.ContainsFunc(f.conflicts[customer], func(k store.Conflict) bool {
+		return k.Dismissed && k.LocalUserID == user && k.Kind == conflictUnlinked
 	})
 }
 
@@ -333,147 +391,6 @@ type conflictKey struct{ kind, user string }
 
 func (f *linkFacts) claimedByOther(user string, customer uuid.UUID) bool {
 	return slices.ContainsFunc(f.linked[user], func(other uuid.UUID) bool { return other != customer })
-}
-
-type writeExternalIDWorker struct {
-	river.WorkerDefaults[WriteExternalIDArgs]
-	runner *Runner
-}
-
-// Work writes the linked user's id to a customer that bears none. Polar takes it once only, so everything is looked at again.
-func (w *writeExternalIDWorker) Work(ctx context.Context, job *river.Job[WriteExternalIDArgs]) error {
-	r := w.runner
-	ctx = withPriority(ctx, priorityLink)
-	id := job.Args.CustomerID
-	user, err := r.userToWrite(ctx, id)
-	if err != nil || user == "" {
-		return err
-	}
-	if err := r.guard.check(ctx); err != nil {
-		return r.later(err)
-	}
-	switch current, err := r.api.GetCustomer(ctx, id); {
-	case polar.IsNotFound(err):
-		return nil
-	case err != nil:
-		return r.later(err)
-	case current.ExternalID != "":
-		return nil // it bears one by now; its event says so
-	}
-	switch _, err := r.api.GetCustomerByExternalID(ctx, user); {
-	case err == nil:
-		return r.refuseExternalID(ctx, id, user, "another customer at Polar bears this id")
-	case !polar.IsNotFound(err):
-		return r.later(err)
-	}
-	if held, err := r.stillToWrite(ctx, id, user); err != nil || !held {
-		return err
-	}
-	written, err := r.api.SetCustomerExternalID(ctx, id, user)
-	switch {
-	case polar.IsValidation(err):
-		return r.refuseExternalID(ctx, id, user, err.Error())
-	case polar.IsNotFound(err):
-		return nil
-	case err != nil:
-		return r.later(err)
-	}
-	v := customerVersion(written)
-	return r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyRead(ctx, tx, typeCustomer, &v) })
-}
-
-// stillToWrite looks at the customer's first sessions at Polar once more: what is written there can never be taken
-// back, and the event of a guest's checkout that made the customer may be late or lost.
-func (r *Runner) stillToWrite(ctx context.Context, id uuid.UUID, user string) (bool, error) {
-	page, err := r.api.ListCheckouts(ctx, polar.CheckoutFilter{CustomerID: id, Sorting: "created_at", Limit: polar.MaxPageSize})
-	if err != nil {
-		return false, r.later(err)
-	}
-	versions := make([]*version, len(page.Items))
-	for i, k := range page.Items {
-		v := checkoutVersion(k)
-		versions[i] = &v
-	}
-	if err := r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyReads(ctx, tx, typeCheckout, versions, false) }); err != nil {
-		return false, err
-	}
-	current, err := r.userToWrite(ctx, id)
-	return current == user, err
-}
-
-// userToWrite is the user whose id is still to be written to the customer; empty where there is nothing to do.
-func (r *Runner) userToWrite(ctx context.Context, id uuid.UUID) (string, error) {
-	user := ""
-	err := r.store.InTx(ctx, func(tx *store.Tx) error {
-		subjects, err := tx.ListLinkSubjects(ctx, []uuid.UUID{id})
-		if err != nil {
-			return err
-		}
-		if len(subjects) == 1 && subjects[0].LinkedBasis == basisCheckout && subjects[0].ExternalID == "" && !subjects[0].Deleted {
-			user = subjects[0].LinkedUserID
-		}
-		return nil
-	})
-	return user, err
-}
-
-func (r *Runner) refuseExternalID(ctx context.Context, id uuid.UUID, user, detail string) error {
-	return r.store.InTx(ctx, func(tx *store.Tx) error {
-		return tx.InsertConflicts(ctx, []store.Conflict{{CustomerID: id, LocalUserID: user, Kind: conflictExternalIDTaken, Detail: detail}})
-	})
-}
-
-// ErrNoUser is what ResolveConflict answers where the local user to link does not exist.
-var ErrNoUser = errors.New("no such local user")
-
-// ResolveConflict settles an open conflict by a person's word: link makes the link that the conflict is about, ending
-// any other of the customer; otherwise the conflict is dismissed and everything stays. actor is the person.
-// Errors: store.ErrNotFound where no such conflict is open, ErrNoUser.
-func ResolveConflict(ctx context.Context, s *store.Store, id int64, link bool, actor string) error {
-	return s.InTx(ctx, func(tx *store.Tx) error {
-		c, err := tx.GetOpenConflict(ctx, id)
-		if err != nil {
-			return err
-		}
-		if !link {
-			return tx.ResolveConflicts(ctx, []int64{id}, "dismissed", actor)
-		}
-		if err := tx.Lock(ctx, []string{customerLock(c.CustomerID), userLock(c.LocalUserID)}); err != nil {
-			return err
-		}
-		alive, err := tx.ListAliveUsers(ctx, []string{c.LocalUserID})
-		if err != nil {
-			return err
-		}
-		if !alive[c.LocalUserID] {
-			return fmt.Errorf("%w: %s", ErrNoUser, c.LocalUserID)
-		}
-		if err := tx.EndLinks(ctx, []uuid.UUID{c.CustomerID}, []string{"resolved by " + actor}, true); err != nil {
-			return err
-		}
-		if err := tx.PutLinks(ctx, []store.Link{{CustomerID: c.CustomerID, LocalUserID: c.LocalUserID, Basis: basisManual}}, actor); err != nil {
-			return err
-		}
-		// The person has weighed the customer's other claims too; typed e-mail addresses are another matter.
-		conflicts, err := tx.ListConflicts(ctx, []uuid.UUID{c.CustomerID})
-		if err != nil {
-			return err
-		}
-		settled, obsolete := []int64{id}, []int64{}
-		for _, other := range conflicts {
-			switch {
-			case !other.Open || other.ID == id:
-			case other.LocalUserID == c.LocalUserID:
-				settled = append(settled, other.ID)
-			case other.Kind != conflictEmailMatch:
-				obsolete = append(obsolete, other.ID)
-			}
-		}
-		if err := tx.ResolveConflicts(ctx, settled, "linked", actor); err != nil {
-			return err
-		}
-		return tx.ResolveConflicts(ctx, obsolete, "obsolete", itself)
-	})
 }
 
 // Keys of the locks under which links are decided.

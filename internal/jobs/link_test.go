@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -234,6 +235,12 @@ func TestWhereEvidenceDisagreesNothingIsOverwritten(t *testing.T) {
 	}
 }
 
+// settle settles a conflict as grace.
+func settle(w *world, conflict int64, link bool) error {
+	_, err := jobs.ResolveConflict(w.t.Context(), w.store, conflict, jobs.Verdict{Link: link}, store.Word{Actor: "grace@example.com", Reason: "she called"})
+	return err
+}
+
 func TestAPersonsWordSettlesAConflictForGood(t *testing.T) {
 	t.Parallel()
 	for _, link := range []bool{true, false} {
@@ -244,13 +251,13 @@ func TestAPersonsWordSettlesAConflictForGood(t *testing.T) {
 			id := uuid.New()
 			w.send(event("customer.created", 2, customerDoc(id, 1, doc{"external_id": "usr_b"})), w.paid("usr_a", 0, id))
 			conflict := one[int64](w, "select id from polar.link_conflict where resolved_at is null")
-			if err := jobs.ResolveConflict(t.Context(), w.store, conflict, link, "grace@example.com"); err != nil {
+			if err := settle(w, conflict, link); err != nil {
 				t.Fatal(err)
 			}
 			want, resolution, history := "0: usr_b external_id", "dismissed grace@example.com", []string{"usr_b external_id in force"}
 			if link {
 				want, resolution = "0: usr_a manual", "linked grace@example.com"
-				history = []string{"usr_b external_id resolved by grace@example.com", "usr_a manual in force"}
+				history = []string{"usr_b external_id replaced", "usr_a manual in force"}
 			}
 			expect(t, "resolution", one[string](w, "select resolution || ' ' || resolved_by from polar.link_conflict where id = $1", conflict), resolution)
 			// Whatever is heard of the customer from now on.
@@ -260,8 +267,8 @@ func TestAPersonsWordSettlesAConflictForGood(t *testing.T) {
 			if got := w.history(); !slices.Equal(got, history) {
 				t.Errorf("history is %q, want %q", got, history)
 			}
-			if err := jobs.ResolveConflict(t.Context(), w.store, conflict, link, "grace@example.com"); !errors.Is(err, store.ErrNotFound) {
-				t.Errorf("resolving it again: %v, want ErrNotFound", err)
+			if err := settle(w, conflict, link); !errors.Is(err, jobs.ErrSettled) || !strings.Contains(err.Error(), "grace@example.com") {
+				t.Errorf("resolving it again: %v, want ErrSettled, naming who did", err)
 			}
 		})
 	}
@@ -274,7 +281,7 @@ func TestAConflictCannotBeLinkedToAUserWhoIsGone(t *testing.T) {
 	id := uuid.New()
 	w.send(event("customer.created", 2, customerDoc(id, 1, doc{"external_id": "usr_b"})), w.paid("usr_a", 0, id))
 	w.exec("delete from polar.local_user where id = 'usr_a'")
-	err := jobs.ResolveConflict(t.Context(), w.store, one[int64](w, "select id from polar.link_conflict"), true, "grace@example.com")
+	err := settle(w, one[int64](w, "select id from polar.link_conflict"), true)
 	if !errors.Is(err, jobs.ErrNoUser) {
 		t.Errorf("linking: %v, want ErrNoUser", err)
 	}

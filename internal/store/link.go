@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -28,6 +27,7 @@ type LinkSubject struct {
 	Deleted      bool
 	LinkedUserID string // empty: not linked
 	LinkedBasis  string
+	LinkedBy     uuid.UUID // the checkout that is the evidence of basis checkout; zero otherwise
 }
 
 // ListLinkSubjects reads those of the customers that the mirror has.
@@ -38,7 +38,7 @@ func (t *Tx) ListLinkSubjects(ctx context.Context, ids []uuid.UUID) ([]LinkSubje
 	}
 	subjects := make([]LinkSubject, len(rows))
 	for i, r := range rows {
-		subjects[i] = LinkSubject{CustomerID: r.ID, ExternalID: r.ExternalID, Deleted: r.Deleted, LinkedUserID: r.LinkedUserID, LinkedBasis: r.LinkedBasis}
+		subjects[i] = LinkSubject{CustomerID: r.ID, ExternalID: r.ExternalID, Deleted: r.Deleted, LinkedUserID: r.LinkedUserID, LinkedBasis: r.LinkedBasis, LinkedBy: r.LinkedCheckoutID}
 	}
 	return subjects, nil
 }
@@ -48,8 +48,7 @@ type LinkEvidence struct {
 	CustomerID  uuid.UUID
 	CheckoutID  uuid.UUID
 	LocalUserID string
-	ByCustomer  bool // the session was created with this customer
-	NoOlder     bool // the customer is no older than the session
+	Proves      bool // that the two are one; otherwise an e-mail address that somebody typed led to the customer
 }
 
 // ListLinkEvidence reads the succeeded checkouts of these customers that truenorth created, oldest first.
@@ -91,6 +90,15 @@ func (t *Tx) ListLinkedCustomers(ctx context.Context, users []string) (map[strin
 	return linked, nil
 }
 
+// ListBearers gives the living customers of the mirror that bear an external id, compared exactly.
+func (t *Tx) ListBearers(ctx context.Context, externalID string) ([]uuid.UUID, error) {
+	ids, err := t.q.CustomerListByExternalID(ctx, t.tx, &externalID)
+	if err != nil {
+		return nil, fmt.Errorf("looking for the customers that bear an external id: %w", interpret(err))
+	}
+	return ids, nil
+}
+
 // ListLinkClaimants gives the customers that may claim one of these users.
 func (t *Tx) ListLinkClaimants(ctx context.Context, users []string) ([]uuid.UUID, error) {
 	ids, err := t.q.LinkClaimantList(ctx, t.tx, users)
@@ -108,8 +116,14 @@ type Link struct {
 	CheckoutID  uuid.UUID // the evidence of basis checkout; zero otherwise
 }
 
+// Word says who decides, and why: what the history keeps of a decision.
+type Word struct {
+	Actor  string // truenorth, or a person
+	Reason string // in the person's words; empty where the evidence says it
+}
+
 // PutLinks makes links, or changes the basis of those there are, and opens their history.
-func (t *Tx) PutLinks(ctx context.Context, links []Link, actor string) error {
+func (t *Tx) PutLinks(ctx context.Context, links []Link, word Word) error {
 	var up dbsqlc.CustomerLinkUpsertManyParams
 	var opened dbsqlc.CustomerLinkHistoryOpenManyParams
 	for _, l := range links {
@@ -118,7 +132,8 @@ func (t *Tx) PutLinks(ctx context.Context, links []Link, actor string) error {
 		up.Bases = append(up.Bases, l.Basis)
 		up.CheckoutIds = append(up.CheckoutIds, l.CheckoutID)
 	}
-	opened.Actor, opened.CustomerIds, opened.LocalUserIds, opened.Bases = actor, up.CustomerIds, up.LocalUserIds, up.Bases
+	opened.CustomerIds, opened.LocalUserIds, opened.Bases = up.CustomerIds, up.LocalUserIds, up.Bases
+	opened.Actor, opened.Note = word.Actor, storableText(word.Reason)
 	if err := t.q.CustomerLinkUpsertMany(ctx, t.tx, up); err != nil {
 		return fmt.Errorf("writing %d links: %w", len(links), interpret(err))
 	}
@@ -128,9 +143,12 @@ func (t *Tx) PutLinks(ctx context.Context, links []Link, actor string) error {
 	return nil
 }
 
-// EndLinks ends the history of these customers' links, each with its reason; with remove, the links go too.
-func (t *Tx) EndLinks(ctx context.Context, ids []uuid.UUID, reasons []string, remove bool) error {
-	if err := t.q.CustomerLinkHistoryEndMany(ctx, t.tx, ids, reasons); err != nil {
+// EndLinks ends the history of these customers' links, each for its reason; with remove, the links go too.
+func (t *Tx) EndLinks(ctx context.Context, ids []uuid.UUID, reasons []string, word Word, remove bool) error {
+	err := t.q.CustomerLinkHistoryEndMany(ctx, t.tx, dbsqlc.CustomerLinkHistoryEndManyParams{
+		CustomerIds: ids, Reasons: reasons, EndedBy: word.Actor, EndNote: storableText(word.Reason),
+	})
+	if err != nil {
 		return fmt.Errorf("ending the history of %d links: %w", len(ids), interpret(err))
 	}
 	if !remove {
@@ -142,86 +160,20 @@ func (t *Tx) EndLinks(ctx context.Context, ids []uuid.UUID, reasons []string, re
 	return nil
 }
 
-// Conflict is a row of link_conflict.
-type Conflict struct {
-	ID          int64
-	CustomerID  uuid.UUID
-	LocalUserID string
-	Kind        string
-	CheckoutID  uuid.UUID // zero where none took part
-	Detail      string
-	DetectedAt  time.Time
-	Open        bool
-	Dismissed   bool // a person said that there is nothing in it
-}
-
-// ListConflicts reads the conflicts of these customers that count: open ones, and those that a person settled.
-func (t *Tx) ListConflicts(ctx context.Context, ids []uuid.UUID) ([]Conflict, error) {
-	rows, err := t.q.LinkConflictList(ctx, t.tx, ids)
-	if err != nil {
-		return nil, fmt.Errorf("reading the conflicts of %d customers: %w", len(ids), interpret(err))
-	}
-	conflicts := make([]Conflict, len(rows))
-	for i, r := range rows {
-		conflicts[i] = Conflict{ID: r.ID, CustomerID: r.CustomerID, LocalUserID: r.LocalUserID, Kind: r.Kind, Open: r.Open, Dismissed: r.Dismissed}
-	}
-	return conflicts, nil
-}
-
-// InsertConflicts records conflicts; one that is open already stays as it is.
-func (t *Tx) InsertConflicts(ctx context.Context, conflicts []Conflict) error {
-	var params dbsqlc.LinkConflictInsertManyParams
-	for _, c := range conflicts {
-		params.CustomerIds = append(params.CustomerIds, c.CustomerID)
-		params.LocalUserIds = append(params.LocalUserIds, c.LocalUserID)
-		params.Kinds = append(params.Kinds, c.Kind)
-		params.CheckoutIds = append(params.CheckoutIds, c.CheckoutID)
-		params.Details = append(params.Details, storableText(c.Detail))
-	}
-	if err := t.q.LinkConflictInsertMany(ctx, t.tx, params); err != nil {
-		return fmt.Errorf("recording %d conflicts: %w", len(conflicts), interpret(err))
-	}
-	return nil
-}
-
-// ResolveConflicts closes conflicts that are open.
-func (t *Tx) ResolveConflicts(ctx context.Context, ids []int64, resolution, by string) error {
-	err := t.q.LinkConflictResolveMany(ctx, t.tx, dbsqlc.LinkConflictResolveManyParams{Ids: ids, Resolution: resolution, ResolvedBy: by})
-	if err != nil {
-		return fmt.Errorf("resolving %d conflicts: %w", len(ids), interpret(err))
-	}
-	return nil
-}
-
-// ListOpenConflicts reads open conflicts, oldest first.
-func (s *Store) ListOpenConflicts(ctx context.Context, limit int) ([]Conflict, error) {
-	rows, err := s.q.LinkConflictListOpen(ctx, s.pool, int32(min(limit, 1<<20))) //nolint:gosec // bounded here
-	if err != nil {
-		return nil, fmt.Errorf("reading open conflicts: %w", interpret(err))
-	}
-	conflicts := make([]Conflict, len(rows))
-	for i, r := range rows {
-		conflicts[i] = Conflict{ID: r.ID, CustomerID: r.CustomerID, LocalUserID: r.LocalUserID, Kind: r.Kind, Detail: r.Detail, DetectedAt: r.DetectedAt, Open: true}
-	}
-	return conflicts, nil
-}
-
-// GetOpenConflict reads and locks an open conflict. Errors: ErrNotFound.
-func (t *Tx) GetOpenConflict(ctx context.Context, id int64) (Conflict, error) {
-	r, err := t.q.LinkConflictGetOpen(ctx, t.tx, id)
-	if err != nil {
-		return Conflict{}, fmt.Errorf("reading open conflict %d: %w", id, interpret(err))
-	}
-	return Conflict{ID: r.ID, CustomerID: r.CustomerID, LocalUserID: r.LocalUserID, Kind: r.Kind, Detail: r.Detail, DetectedAt: r.DetectedAt, Open: true}, nil
-}
-
-// ListWaitingCustomers gives customers without a link for whom evidence names a user who is alive, and free, by now.
-func (s *Store) ListWaitingCustomers(ctx context.Context, limit int32) ([]uuid.UUID, error) {
-	ids, err := s.q.LinkWaitingList(ctx, s.pool, limit)
-	if err != nil {
-		return nil, fmt.Errorf("looking for customers whose user has appeared: %w", interpret(err))
-	}
-	return ids, nil
+// ListWaitingCustomers gives customers for whom evidence names a user who is alive, or free, by now, and of whom that
+// was not considered yet.
+func (s *Store) ListWaitingCustomers(ctx context.Context, limit int32) (ids []uuid.UUID, err error) {
+	err = s.InTx(ctx, func(tx *Tx) error {
+		// Compiling this query takes seconds, running it a fraction of one.
+		if _, err := tx.tx.Exec(ctx, "set local jit = off"); err != nil {
+			return fmt.Errorf("turning off just-in-time compilation: %w", interpret(err))
+		}
+		if ids, err = tx.q.LinkWaitingList(ctx, tx.tx, limit); err != nil {
+			return fmt.Errorf("looking for customers whose user has appeared: %w", interpret(err))
+		}
+		return nil
+	})
+	return ids, err
 }
 
 // ListOrphanedLinks gives customers whose linked user is deleted or gone. While there are no users at all it gives

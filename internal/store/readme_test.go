@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
 )
 
@@ -16,11 +17,29 @@ var sqlBlock = regexp.MustCompile("(?s)[ \t]*```sql\n(.*?)```")
 func TestEverySQLExampleOfTheReadmeRuns(t *testing.T) {
 	t.Parallel()
 	s := storetest.New(t)
-	text, err := os.ReadFile("../../README.md")
+	if examples := runExamples(t, s, "../../README.md"); examples < 8 {
+		t.Errorf("found %d examples in README.md; they are marked ```sql", examples)
+	}
+	got := column[string](t, s, "select coalesce(key, '-') || ' ' || external_customer_id || ' ' || state from polar.checkout_request order by 1")
+	if len(got) != 2 || got[0] != "- usr_grace queued" || got[1] != "order-1234 usr_ada queued" {
+		t.Errorf("the examples that create checkouts made %q", got)
+	}
+}
+
+func TestEverySQLExampleOnLinkingRuns(t *testing.T) {
+	t.Parallel()
+	if examples := runExamples(t, storetest.New(t), "../../docs/linking.md"); examples < 3 {
+		t.Errorf("found %d examples in docs/linking.md; they are marked ```sql", examples)
+	}
+}
+
+// runExamples runs the SQL of a document and returns how many statements there are.
+func runExamples(t *testing.T, s *store.Store, document string) (examples int) {
+	t.Helper()
+	text, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)
 	}
-	examples := 0
 	for _, block := range sqlBlock.FindAllStringSubmatch(string(text), -1) {
 		for statement := range strings.SplitSeq(block[1], ";\n") {
 			if strings.TrimSpace(statement) == "" {
@@ -36,11 +55,5 @@ func TestEverySQLExampleOfTheReadmeRuns(t *testing.T) {
 			}
 		}
 	}
-	if examples < 8 {
-		t.Errorf("found %d examples in README.md; they are marked ```sql", examples)
-	}
-	got := column[string](t, s, "select coalesce(key, '-') || ' ' || external_customer_id || ' ' || state from polar.checkout_request order by 1")
-	if len(got) != 2 || got[0] != "- usr_grace queued" || got[1] != "order-1234 usr_ada queued" {
-		t.Errorf("the examples that create checkouts made %q", got)
-	}
+	return examples
 }

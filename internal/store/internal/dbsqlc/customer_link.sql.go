@@ -12,6 +12,99 @@ import (
 	"github.com/google/uuid"
 )
 
+const checkoutListForPeople = `-- name: CheckoutListForPeople :many
+select k.id as checkout_id, coalesce(k.status, '')::text as status, coalesce(r.external_customer_id, '')::text as local_user_id,
+       k.created_at as session_created_at, c.created_at as customer_created_at,
+       coalesce(r.customer_id = c.id, false)::boolean as by_customer,
+       coalesce(e.proves, false)::boolean as proves
+  from polar.customer c
+  join polar.checkout k on k.customer_id = c.id
+  left join polar.checkout_request r on r.id = k.request_id
+  left join polar.link_evidence e on e.checkout_id = k.id
+ where c.id = $1
+   and (r.external_customer_id is not null or k.created_at <= c.created_at)
+ order by k.created_at, k.id
+ limit $2::integer
+`
+
+type CheckoutListForPeopleRow struct {
+	CheckoutID        uuid.UUID
+	Status            string
+	LocalUserID       string
+	SessionCreatedAt  *time.Time
+	CustomerCreatedAt *time.Time
+	ByCustomer        bool
+	Proves            bool
+}
+
+// The checkouts of a customer that speak for or against a link: its own sessions made for a local user, and those of
+// guests that may have made it.
+func (q *Queries) CheckoutListForPeople(ctx context.Context, db DBTX, customerID uuid.UUID, maxRows int32) ([]CheckoutListForPeopleRow, error) {
+	rows, err := db.Query(ctx, checkoutListForPeople, customerID, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CheckoutListForPeopleRow{}
+	for rows.Next() {
+		var i CheckoutListForPeopleRow
+		if err := rows.Scan(
+			&i.CheckoutID,
+			&i.Status,
+			&i.LocalUserID,
+			&i.SessionCreatedAt,
+			&i.CustomerCreatedAt,
+			&i.ByCustomer,
+			&i.Proves,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const customerGetForPeople = `-- name: CustomerGetForPeople :one
+select c.id, coalesce(c.external_id, '')::text as external_id, coalesce(c.email, '')::text as email, coalesce(c.name, '')::text as name,
+       c.created_at, c.deleted_at,
+       coalesce(l.local_user_id, '')::text as linked_user_id, coalesce(l.basis, '')::text as linked_basis, l.linked_at as linked_at
+  from polar.customer c
+  left join polar.customer_link l on l.customer_id = c.id
+ where c.id = $1
+`
+
+type CustomerGetForPeopleRow struct {
+	ID           uuid.UUID
+	ExternalID   string
+	Email        string
+	Name         string
+	CreatedAt    *time.Time
+	DeletedAt    *time.Time
+	LinkedUserID string
+	LinkedBasis  string
+	LinkedAt     *time.Time
+}
+
+func (q *Queries) CustomerGetForPeople(ctx context.Context, db DBTX, id uuid.UUID) (CustomerGetForPeopleRow, error) {
+	row := db.QueryRow(ctx, customerGetForPeople, id)
+	var i CustomerGetForPeopleRow
+	err := row.Scan(
+		&i.ID,
+		&i.ExternalID,
+		&i.Email,
+		&i.Name,
+		&i.CreatedAt,
+		&i.DeletedAt,
+		&i.LinkedUserID,
+		&i.LinkedBasis,
+		&i.LinkedAt,
+	)
+	return i, err
+}
+
 const customerLinkDeleteMany = `-- name: CustomerLinkDeleteMany :exec
 delete from polar.customer_link l where l.customer_id = any ($1::uuid[])
 `
@@ -23,26 +116,89 @@ func (q *Queries) CustomerLinkDeleteMany(ctx context.Context, db DBTX, customerI
 
 const customerLinkHistoryEndMany = `-- name: CustomerLinkHistoryEndMany :exec
 update polar.customer_link_history h
-   set ended_at = now(), end_reason = g.reason
-  from (select unnest($1::uuid[]) as customer_id, unnest($2::text[]) as reason) g
+   set ended_at = now(), end_reason = g.reason, ended_by = $1::text, end_note = nullif($2::text, '')
+  from (select unnest($3::uuid[]) as customer_id, unnest($4::text[]) as reason) g
  where h.customer_id = g.customer_id and h.ended_at is null
 `
 
-func (q *Queries) CustomerLinkHistoryEndMany(ctx context.Context, db DBTX, customerIds []uuid.UUID, reasons []string) error {
-	_, err := db.Exec(ctx, customerLinkHistoryEndMany, customerIds, reasons)
+type CustomerLinkHistoryEndManyParams struct {
+	EndedBy     string
+	EndNote     string
+	CustomerIds []uuid.UUID
+	Reasons     []string
+}
+
+func (q *Queries) CustomerLinkHistoryEndMany(ctx context.Context, db DBTX, arg CustomerLinkHistoryEndManyParams) error {
+	_, err := db.Exec(ctx, customerLinkHistoryEndMany,
+		arg.EndedBy,
+		arg.EndNote,
+		arg.CustomerIds,
+		arg.Reasons,
+	)
 	return err
 }
 
+const customerLinkHistoryListByCustomer = `-- name: CustomerLinkHistoryListByCustomer :many
+select h.local_user_id, h.basis, h.linked_at, h.actor, coalesce(h.note, '')::text as note,
+       h.ended_at, coalesce(h.end_reason, '')::text as end_reason, coalesce(h.ended_by, '')::text as ended_by, coalesce(h.end_note, '')::text as end_note
+  from polar.customer_link_history h
+ where h.customer_id = $1
+ order by h.id
+`
+
+type CustomerLinkHistoryListByCustomerRow struct {
+	LocalUserID string
+	Basis       string
+	LinkedAt    time.Time
+	Actor       string
+	Note        string
+	EndedAt     *time.Time
+	EndReason   string
+	EndedBy     string
+	EndNote     string
+}
+
+func (q *Queries) CustomerLinkHistoryListByCustomer(ctx context.Context, db DBTX, customerID uuid.UUID) ([]CustomerLinkHistoryListByCustomerRow, error) {
+	rows, err := db.Query(ctx, customerLinkHistoryListByCustomer, customerID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CustomerLinkHistoryListByCustomerRow{}
+	for rows.Next() {
+		var i CustomerLinkHistoryListByCustomerRow
+		if err := rows.Scan(
+			&i.LocalUserID,
+			&i.Basis,
+			&i.LinkedAt,
+			&i.Actor,
+			&i.Note,
+			&i.EndedAt,
+			&i.EndReason,
+			&i.EndedBy,
+			&i.EndNote,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const customerLinkHistoryOpenMany = `-- name: CustomerLinkHistoryOpenMany :exec
-insert into polar.customer_link_history (customer_id, local_user_id, basis, linked_at, actor)
-select g.customer_id, g.local_user_id, g.basis, now(), $1::text
-  from (select unnest($2::uuid[]) as customer_id,
-               unnest($3::text[]) as local_user_id,
-               unnest($4::text[]) as basis) g
+insert into polar.customer_link_history (customer_id, local_user_id, basis, linked_at, actor, note)
+select g.customer_id, g.local_user_id, g.basis, now(), $1::text, nullif($2::text, '')
+  from (select unnest($3::uuid[]) as customer_id,
+               unnest($4::text[]) as local_user_id,
+               unnest($5::text[]) as basis) g
 `
 
 type CustomerLinkHistoryOpenManyParams struct {
 	Actor        string
+	Note         string
 	CustomerIds  []uuid.UUID
 	LocalUserIds []string
 	Bases        []string
@@ -51,6 +207,7 @@ type CustomerLinkHistoryOpenManyParams struct {
 func (q *Queries) CustomerLinkHistoryOpenMany(ctx context.Context, db DBTX, arg CustomerLinkHistoryOpenManyParams) error {
 	_, err := db.Exec(ctx, customerLinkHistoryOpenMany,
 		arg.Actor,
+		arg.Note,
 		arg.CustomerIds,
 		arg.LocalUserIds,
 		arg.Bases,
@@ -117,15 +274,50 @@ func (q *Queries) CustomerLinkUpsertMany(ctx context.Context, db DBTX, arg Custo
 	return err
 }
 
+const customerListByEmail = `-- name: CustomerListByEmail :many
+select c.id, coalesce(c.external_id, '')::text as external_id
+  from polar.customer c
+ where lower(c.email) = lower($1::text) and c.deleted_at is null
+ order by c.created_at, c.id
+`
+
+type CustomerListByEmailRow struct {
+	ID         uuid.UUID
+	ExternalID string
+}
+
+// For a person who types an address: never evidence.
+func (q *Queries) CustomerListByEmail(ctx context.Context, db DBTX, email string) ([]CustomerListByEmailRow, error) {
+	rows, err := db.Query(ctx, customerListByEmail, email)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CustomerListByEmailRow{}
+	for rows.Next() {
+		var i CustomerListByEmailRow
+		if err := rows.Scan(&i.ID, &i.ExternalID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const linkClaimantList = `-- name: LinkClaimantList :many
 select c.id from polar.customer c
  where c.external_id = any ($1::text[]) and c.deleted_at is null
+union
+select e.customer_id::uuid from polar.link_evidence e where e.local_user_id = any ($1::text[])
 union
 select f.customer_id from polar.link_conflict f
  where f.resolved_at is null and f.local_user_id = any ($1::text[])
 `
 
-// Customers that may claim a user who has just become free.
+// Customers that may claim one of these users.
 func (q *Queries) LinkClaimantList(ctx context.Context, db DBTX, localUserIds []string) ([]uuid.UUID, error) {
 	rows, err := db.Query(ctx, linkClaimantList, localUserIds)
 	if err != nil {
@@ -146,210 +338,20 @@ func (q *Queries) LinkClaimantList(ctx context.Context, db DBTX, localUserIds []
 	return items, nil
 }
 
-const linkConflictGetOpen = `-- name: LinkConflictGetOpen :one
-select f.id, f.customer_id, f.local_user_id, f.kind, f.detail, f.detected_at
-  from polar.link_conflict f
- where f.id = $1 and f.resolved_at is null
-   for update
-`
-
-type LinkConflictGetOpenRow struct {
-	ID          int64
-	CustomerID  uuid.UUID
-	LocalUserID string
-	Kind        string
-	Detail      string
-	DetectedAt  time.Time
-}
-
-func (q *Queries) LinkConflictGetOpen(ctx context.Context, db DBTX, id int64) (LinkConflictGetOpenRow, error) {
-	row := db.QueryRow(ctx, linkConflictGetOpen, id)
-	var i LinkConflictGetOpenRow
-	err := row.Scan(
-		&i.ID,
-		&i.CustomerID,
-		&i.LocalUserID,
-		&i.Kind,
-		&i.Detail,
-		&i.DetectedAt,
-	)
-	return i, err
-}
-
-const linkConflictInsertMany = `-- name: LinkConflictInsertMany :exec
-insert into polar.link_conflict (customer_id, local_user_id, kind, checkout_id, detail)
-select g.customer_id, g.local_user_id, g.kind, nullif(g.checkout_id, '00000000-0000-0000-0000-000000000000'), g.detail
-  from (select unnest($1::uuid[]) as customer_id,
-               unnest($2::text[]) as local_user_id,
-               unnest($3::text[]) as kind,
-               unnest($4::uuid[]) as checkout_id,
-               unnest($5::text[]) as detail) g
-on conflict do nothing
-`
-
-type LinkConflictInsertManyParams struct {
-	CustomerIds  []uuid.UUID
-	LocalUserIds []string
-	Kinds        []string
-	CheckoutIds  []uuid.UUID
-	Details      []string
-}
-
-func (q *Queries) LinkConflictInsertMany(ctx context.Context, db DBTX, arg LinkConflictInsertManyParams) error {
-	_, err := db.Exec(ctx, linkConflictInsertMany,
-		arg.CustomerIds,
-		arg.LocalUserIds,
-		arg.Kinds,
-		arg.CheckoutIds,
-		arg.Details,
-	)
-	return err
-}
-
-const linkConflictList = `-- name: LinkConflictList :many
-select f.id, f.customer_id, f.local_user_id, f.kind, (f.resolved_at is null)::boolean as open,
-       (f.resolution is not distinct from 'dismissed')::boolean as dismissed
-  from polar.link_conflict f
- where f.customer_id = any ($1::uuid[])
-   and (f.resolved_at is null or f.resolved_by <> 'truenorth')
- order by f.id
-`
-
-type LinkConflictListRow struct {
-	ID          int64
-	CustomerID  uuid.UUID
-	LocalUserID string
-	Kind        string
-	Open        bool
-	Dismissed   bool
-}
-
-// Conflicts of these customers that count: the open ones, and those that a person has settled.
-func (q *Queries) LinkConflictList(ctx context.Context, db DBTX, customerIds []uuid.UUID) ([]LinkConflictListRow, error) {
-	rows, err := db.Query(ctx, linkConflictList, customerIds)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []LinkConflictListRow{}
-	for rows.Next() {
-		var i LinkConflictListRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.CustomerID,
-			&i.LocalUserID,
-			&i.Kind,
-			&i.Open,
-			&i.Dismissed,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const linkConflictListOpen = `-- name: LinkConflictListOpen :many
-select f.id, f.customer_id, f.local_user_id, f.kind, f.detail, f.detected_at
-  from polar.link_conflict f
- where f.resolved_at is null
- order by f.id
- limit $1::integer
-`
-
-type LinkConflictListOpenRow struct {
-	ID          int64
-	CustomerID  uuid.UUID
-	LocalUserID string
-	Kind        string
-	Detail      string
-	DetectedAt  time.Time
-}
-
-func (q *Queries) LinkConflictListOpen(ctx context.Context, db DBTX, maxRows int32) ([]LinkConflictListOpenRow, error) {
-	rows, err := db.Query(ctx, linkConflictListOpen, maxRows)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []LinkConflictListOpenRow{}
-	for rows.Next() {
-		var i LinkConflictListOpenRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.CustomerID,
-			&i.LocalUserID,
-			&i.Kind,
-			&i.Detail,
-			&i.DetectedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const linkConflictResolveMany = `-- name: LinkConflictResolveMany :exec
-update polar.link_conflict f
-   set resolved_at = now(), resolution = $1::text, resolved_by = $2::text
- where f.id = any ($3::bigint[]) and f.resolved_at is null
-`
-
-type LinkConflictResolveManyParams struct {
-	Resolution string
-	ResolvedBy string
-	Ids        []int64
-}
-
-func (q *Queries) LinkConflictResolveMany(ctx context.Context, db DBTX, arg LinkConflictResolveManyParams) error {
-	_, err := db.Exec(ctx, linkConflictResolveMany, arg.Resolution, arg.ResolvedBy, arg.Ids)
-	return err
-}
-
 const linkEvidenceList = `-- name: LinkEvidenceList :many
-select k.customer_id::uuid as customer_id,
-       k.id as checkout_id,
-       r.external_customer_id::text as local_user_id,
-       coalesce(r.customer_id = k.customer_id, false)::boolean as by_customer,
-       (c.created_at >= k.created_at and (c.external_id is not distinct from r.external_customer_id or not exists (
-            select from polar.checkout g
-              left join polar.checkout_request q on q.id = g.request_id
-             where g.customer_id = c.id and g.id <> k.id
-               and g.created_at <= c.created_at
-               and q.external_customer_id is null
-       )))::boolean as no_older
-  from polar.checkout k
-  join polar.checkout_request r on r.id = k.request_id
-  join polar.customer c on c.id = k.customer_id
- where k.customer_id = any ($1::uuid[])
-   and k.status = 'succeeded'
-   and r.external_customer_id is not null
-   and c.created_at is not null
-   and k.created_at is not null
- order by k.customer_id, k.version_modified_at, k.id
+select e.customer_id::uuid as customer_id, e.checkout_id, e.local_user_id::text as local_user_id, e.proves::boolean as proves
+  from polar.link_evidence e
+ where e.customer_id = any ($1::uuid[])
+ order by e.customer_id, e.succeeded_at, e.checkout_id
 `
 
 type LinkEvidenceListRow struct {
 	CustomerID  uuid.UUID
 	CheckoutID  uuid.UUID
 	LocalUserID string
-	ByCustomer  bool
-	NoOlder     bool
+	Proves      bool
 }
 
-// Succeeded checkouts of these customers that truenorth created for a user. by_customer: the session was created
-// with this customer. no_older: the customer is no older than the session (both times are of Polar's clock), and no
-// guest's checkout may have made it instead: a session kept open until a stranger has become a customer, then paid
-// with the stranger's e-mail address, proves nothing either. The guest's payment need not have succeeded: a session
-// older than its customer got it when the guest pressed pay. A customer that bears the user's id is beyond that doubt:
-// Polar gave it the id of the session that made it.
 func (q *Queries) LinkEvidenceList(ctx context.Context, db DBTX, ids []uuid.UUID) ([]LinkEvidenceListRow, error) {
 	rows, err := db.Query(ctx, linkEvidenceList, ids)
 	if err != nil {
@@ -363,8 +365,7 @@ func (q *Queries) LinkEvidenceList(ctx context.Context, db DBTX, ids []uuid.UUID
 			&i.CustomerID,
 			&i.CheckoutID,
 			&i.LocalUserID,
-			&i.ByCustomer,
-			&i.NoOlder,
+			&i.Proves,
 		); err != nil {
 			return nil, err
 		}
@@ -409,7 +410,8 @@ select c.id,
        coalesce(c.external_id, '')::text as external_id,
        (c.deleted_at is not null)::boolean as deleted,
        coalesce(l.local_user_id, '')::text as linked_user_id,
-       coalesce(l.basis, '')::text as linked_basis
+       coalesce(l.basis, '')::text as linked_basis,
+       coalesce(l.checkout_id, '00000000-0000-0000-0000-000000000000')::uuid as linked_checkout_id
   from polar.customer c
   left join polar.customer_link l on l.customer_id = c.id
  where c.id = any ($1::uuid[])
@@ -417,11 +419,12 @@ select c.id,
 `
 
 type LinkSubjectListRow struct {
-	ID           uuid.UUID
-	ExternalID   string
-	Deleted      bool
-	LinkedUserID string
-	LinkedBasis  string
+	ID               uuid.UUID
+	ExternalID       string
+	Deleted          bool
+	LinkedUserID     string
+	LinkedBasis      string
+	LinkedCheckoutID uuid.UUID
 }
 
 // What is known of customers that may be linked: each with its present link and with the live user whose id it bears.
@@ -440,6 +443,7 @@ func (q *Queries) LinkSubjectList(ctx context.Context, db DBTX, ids []uuid.UUID)
 			&i.Deleted,
 			&i.LinkedUserID,
 			&i.LinkedBasis,
+			&i.LinkedCheckoutID,
 		); err != nil {
 			return nil, err
 		}
@@ -452,21 +456,40 @@ func (q *Queries) LinkSubjectList(ctx context.Context, db DBTX, ids []uuid.UUID)
 }
 
 const linkWaitingList = `-- name: LinkWaitingList :many
-select w.id::uuid as id from (
-    select c.id, u.id as local_user_id
+with named as materialized (
+    -- What a person has linked is weighed against nothing.
+    select c.id, c.external_id as local_user_id, false as by_checkout
       from polar.customer c
-      join polar.local_user u on u.id = c.external_id and u.deleted_at is null
-     where c.deleted_at is null
-    union
-    select c.id, u.id
+     where c.deleted_at is null and c.external_id is not null
+       and not exists (select from polar.customer_link l where l.customer_id = c.id and l.local_user_id = c.external_id)
+       and not exists (select from polar.customer_link l where l.customer_id = c.id and l.basis = 'manual')
+    union all
+    select c.id, r.external_customer_id, true
       from polar.checkout k
       join polar.checkout_request r on r.id = k.request_id
-      join polar.local_user u on u.id = r.external_customer_id and u.deleted_at is null
       join polar.customer c on c.id = k.customer_id and c.deleted_at is null
      where k.status = 'succeeded' and (r.customer_id = c.id or c.created_at >= k.created_at)
-) w
- where not exists (select from polar.customer_link l where l.customer_id = w.id)
-   and not exists (select from polar.link_conflict f where f.customer_id = w.id and f.local_user_id = w.local_user_id and (f.resolved_at is null or f.resolved_by <> 'truenorth'))
+       and not exists (select from polar.customer_link l where l.customer_id = k.customer_id and l.local_user_id = r.external_customer_id)
+       and not exists (select from polar.customer_link l where l.customer_id = k.customer_id and l.basis = 'manual')
+), undecided as materialized (
+    select n.id, n.local_user_id, n.by_checkout
+      from named n
+      join polar.local_user u on u.id = n.local_user_id and u.deleted_at is null
+     where not exists (
+               select from polar.link_conflict f
+                where f.customer_id = n.id and f.local_user_id = n.local_user_id
+                  and case when f.resolved_at is null then f.kind in ('evidence_disagrees', 'user_claimed')
+                           else f.resolution = 'dismissed' and f.lifted_at is null
+                                and (f.kind in ('evidence_disagrees', 'user_claimed')
+                                     or (f.kind = 'unlinked' and (f.checkout_id is not null or not n.by_checkout))) end)
+)
+select w.id::uuid as id
+  from undecided w
+  left join lateral (
+           select true as given from polar.link_evidence e
+            where e.customer_id = w.id and e.local_user_id = w.local_user_id and e.proves
+            limit 1) proof on w.by_checkout
+ where not w.by_checkout or proof.given
 union
 select f.customer_id
   from polar.link_conflict f
@@ -475,8 +498,9 @@ select f.customer_id
  limit $1::integer
 `
 
-// Customers without a link for whom evidence names a user who is alive by now, unless a conflict about the two says
-// why not; and those that waited for a user to become free, who is.
+// Customers for whom evidence names a user who is alive by now, though neither a link to that user nor a conflict about
+// the two says what became of it; and those that waited for a user to become free, who is. First go the many who are
+// linked; whether a checkout proves anything is looked at last, as it costs the most.
 func (q *Queries) LinkWaitingList(ctx context.Context, db DBTX, maxRows int32) ([]uuid.UUID, error) {
 	rows, err := db.Query(ctx, linkWaitingList, maxRows)
 	if err != nil {
@@ -525,6 +549,48 @@ func (q *Queries) LocalUserListAlive(ctx context.Context, db DBTX, ids []string)
 			return nil, err
 		}
 		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const localUserListForPeople = `-- name: LocalUserListForPeople :many
+select g.id::text as id, (u.id is not null)::boolean as known, coalesce(u.email, '')::text as email, u.created_at, u.deleted_at
+  from (select distinct unnest($1::text[]) as id) g
+  left join polar.local_user u on u.id = g.id
+ order by g.id
+`
+
+type LocalUserListForPeopleRow struct {
+	ID        string
+	Known     bool
+	Email     string
+	CreatedAt *time.Time
+	DeletedAt *time.Time
+}
+
+// Each of these ids, whether or not there is such a user.
+func (q *Queries) LocalUserListForPeople(ctx context.Context, db DBTX, ids []string) ([]LocalUserListForPeopleRow, error) {
+	rows, err := db.Query(ctx, localUserListForPeople, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LocalUserListForPeopleRow{}
+	for rows.Next() {
+		var i LocalUserListForPeopleRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Known,
+			&i.Email,
+			&i.CreatedAt,
+			&i.DeletedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

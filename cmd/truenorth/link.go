@@ -1,0 +1,332 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/truenorth-dev/truenorth/internal/jobs"
+	"github.com/truenorth-dev/truenorth/internal/store"
+)
+
+// decision is what every command that changes a link records.
+type decision struct {
+	Reason string `required:"" help:"Why; it stands in the history." placeholder:"TEXT"`
+	Actor  string `help:"Who decides; the user of this machine by default." placeholder:"NAME"`
+	JSON   bool   `help:"Print JSON."`
+}
+
+func (d decision) word() store.Word {
+	if d.Actor == "" {
+		d.Actor = whoami()
+	}
+	return store.Word{Actor: d.Actor, Reason: d.Reason}
+}
+
+func whoami() string {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		name += "@" + host
+	}
+	return name
+}
+
+// typedCustomer is a customer as a person types it.
+type typedCustomer struct {
+	id                uuid.UUID
+	externalID, email string
+}
+
+// UnmarshalText is how kong reads it.
+func (c *typedCustomer) UnmarshalText(text []byte) error {
+	typed := string(text)
+	id, err := uuid.Parse(typed)
+	externalID, external := strings.CutPrefix(typed, "external:")
+	switch {
+	case err == nil:
+		c.id = id
+	case external && externalID != "":
+		c.externalID = externalID
+	case strings.Contains(typed, "@"):
+		c.email = typed
+	default:
+		return fmt.Errorf("%q is no customer: give Polar's id of it, external:ID, or its e-mail address", typed)
+	}
+	return nil
+}
+
+// find gives the id of the one customer meant. An address is only a way to type: it is no evidence of anything.
+func (c *typedCustomer) find(ctx context.Context, s *store.Store) (uuid.UUID, error) {
+	var found []store.FoundCustomer
+	what := "bears this external id"
+	switch {
+	case c.externalID != "":
+		ids, err := s.ListCustomersByExternalID(ctx, c.externalID)
+		if err != nil {
+			return uuid.Nil, err
+		}
+		for _, id := range ids {
+			found = append(found, store.FoundCustomer{ID: id, ExternalID: c.externalID})
+		}
+	case c.email != "":
+		var err error
+		what = "has this e-mail address"
+		if found, err = s.ListCustomersByEmail(ctx, c.email); err != nil {
+			return uuid.Nil, err
+		}
+	default:
+		return c.id, nil
+	}
+	switch len(found) {
+	case 0:
+		return uuid.Nil, fmt.Errorf("no living customer of the mirror %s: check it, or give Polar's id of the customer", what)
+	case 1:
+		return found[0].ID, nil
+	}
+	var list strings.Builder
+	for _, f := range found {
+		fmt.Fprintf(&list, "\n  %s  external id %s", f.ID, quotedOr(f.ExternalID, "none"))
+	}
+	return uuid.Nil, fmt.Errorf("%d customers are meant, as each %s: give the id of one%s", len(found), what, list.String())
+}
+
+type linkCommand struct {
+	Customer typedCustomer `arg:"" help:"Polar's id of the customer, external:ID, or its e-mail address (a way to type, no evidence)."`
+	User     string        `arg:"" help:"Id of the local user."`
+	Also     bool          `help:"The local user is linked to another customer, and shall have this one too."`
+	Replace  bool          `help:"The customer is linked to another local user: end that link."`
+	decision
+}
+
+// Help is shown by `truenorth link --help`.
+func (linkCommand) Help() string {
+	return `The link stands on your word (basis manual): whatever is heard of the customer later leaves it. Where the customer bears
+no external id at Polar, and no other customer bears the user's, the user's id is written there too, for good.`
+}
+
+func (c linkCommand) Run(ctx context.Context, e *environment) error {
+	s, err := e.openStore()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	customer, err := c.Customer.find(ctx, s)
+	if err != nil {
+		return err
+	}
+	linked, err := jobs.LinkCustomer(ctx, s, jobs.LinkOrder{CustomerID: customer, LocalUserID: c.User, Also: c.Also, Replace: c.Replace}, c.word())
+	if err != nil {
+		return hinted(err)
+	}
+	if c.JSON {
+		return printIndentedJSON(e.stdout, linked)
+	}
+	printLinked(e.stdout, linked)
+	return nil
+}
+
+// hinted adds the flag that lets a refused link pass.
+func hinted(err error) error {
+	switch {
+	case errors.Is(err, jobs.ErrCustomerLinked):
+		return fmt.Errorf("%w: --replace ends that link", err)
+	case errors.Is(err, jobs.ErrUserLinked):
+		return fmt.Errorf("%w: with --also it gets this customer too", err)
+	}
+	return err
+}
+
+func printLinked(w io.Writer, l jobs.Linked) {
+	if !l.Changed {
+		fmt.Fprintf(w, "customer %s is linked to %q by a person's word already\n", l.CustomerID, l.LocalUserID)
+		return
+	}
+	fmt.Fprintf(w, "customer %s is linked to %q\n", l.CustomerID, l.LocalUserID)
+	if l.ReplacedUserID != "" {
+		fmt.Fprintf(w, "  its link to %q ended\n", l.ReplacedUserID)
+	}
+	for _, other := range l.OtherCustomerIDs {
+		fmt.Fprintf(w, "  %q keeps customer %s too\n", l.LocalUserID, other)
+	}
+	fmt.Fprintf(w, "  %s\n", map[string]string{
+		jobs.ExternalIDQueued: "a worker writes the user's id to Polar as the customer's external id",
+		jobs.ExternalIDBorne:  "at Polar the customer bears the user's id already",
+		jobs.ExternalIDOther:  "at Polar the customer bears another external id, which can never be changed; the link does not need it",
+		jobs.ExternalIDTaken:  "nothing is written to Polar: another customer bears the user's id",
+	}[l.ExternalID])
+	printSettled(w, l.SettledConflicts)
+}
+
+func printSettled(w io.Writer, conflicts []int64) {
+	for _, id := range conflicts {
+		fmt.Fprintf(w, "  conflict %d is settled\n", id)
+	}
+}
+
+type unlinkCommand struct {
+	Customer typedCustomer `arg:"" help:"Polar's id of the customer, external:ID, or its e-mail address (a way to type, no evidence)."`
+	decision
+}
+
+// Help is shown by `truenorth unlink --help`.
+func (unlinkCommand) Help() string {
+	return `The link stays ended: the evidence that spoke for it does not make it again. Only a person does (truenorth link), or, where
+an external id alone had spoken for it, a checkout of the user's own with this customer.`
+}
+
+func (c unlinkCommand) Run(ctx context.Context, e *environment) error {
+	s, err := e.openStore()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	customer, err := c.Customer.find(ctx, s)
+	if err != nil {
+		return err
+	}
+	u, err := jobs.UnlinkCustomer(ctx, s, customer, c.word())
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printIndentedJSON(e.stdout, u)
+	}
+	fmt.Fprintf(e.stdout, "customer %s is no longer linked to %q (%s)\n", u.CustomerID, u.LocalUserID, u.Basis)
+	if u.NowLinkedTo != "" {
+		fmt.Fprintf(e.stdout, "  other evidence links it to %q now\n", u.NowLinkedTo)
+	}
+	for _, other := range u.OtherCustomerIDs {
+		fmt.Fprintf(e.stdout, "  %q is linked to customer %s\n", u.LocalUserID, other)
+	}
+	printSettled(e.stdout, u.SettledConflicts)
+	return nil
+}
+
+type conflictsCommand struct {
+	List    conflictsListCommand    `cmd:"" help:"List open conflicts, oldest first."`
+	Show    conflictsShowCommand    `cmd:"" help:"Show all that bears on a conflict, and what settling it would do."`
+	Resolve conflictsResolveCommand `cmd:"" help:"Settle a conflict, with a record of who did and why."`
+}
+
+type conflictsListCommand struct {
+	All   bool `help:"List settled ones too, newest first."`
+	JSON  bool `help:"Print JSON."`
+	Limit int  `default:"100" help:"List so many at most."`
+}
+
+// Validate is called by kong.
+func (c conflictsListCommand) Validate() error {
+	if c.Limit < 1 {
+		return fmt.Errorf("--limit is %d; give 1 or more", c.Limit)
+	}
+	return nil
+}
+
+func (c conflictsListCommand) Run(ctx context.Context, e *environment) error {
+	s, err := e.openStore()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	list := s.ListOpenConflicts
+	if c.All {
+		list = s.ListAllConflicts
+	}
+	conflicts, err := list(ctx, c.Limit)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printIndentedJSON(e.stdout, conflicts)
+	}
+	if len(conflicts) == 0 {
+		fmt.Fprintln(e.stdout, map[bool]string{false: "no open conflicts", true: "no conflicts"}[c.All])
+		return nil
+	}
+	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	if c.All {
+		printConflicts(w, conflicts)
+		return w.Flush()
+	}
+	fmt.Fprintln(w, "ID\tKIND\tCUSTOMER\tLOCAL USER\tSINCE\tDETAIL")
+	for _, f := range conflicts {
+		fmt.Fprintf(w, "%d\t%s\t%s\t%q\t%s\t%s\n", f.ID, f.Kind, f.CustomerID, f.LocalUserID, shownTime(&f.DetectedAt), f.Detail)
+	}
+	return w.Flush()
+}
+
+type conflictsResolveCommand struct {
+	ID      int64 `arg:"" help:"Number of the conflict."`
+	Link    bool  `xor:"verdict" required:"" help:"Link the customer to the local user that the conflict names."`
+	Dismiss bool  `xor:"verdict" required:"" help:"There is nothing in it: follow this claim no more."`
+	Also    bool  `help:"With --link: the local user is linked to another customer, and shall have this one too."`
+	decision
+}
+
+func (c conflictsResolveCommand) Run(ctx context.Context, e *environment) error {
+	s, err := e.openStore()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	word := c.word()
+	settled, err := jobs.ResolveConflict(ctx, s, c.ID, jobs.Verdict{Link: c.Link, Also: c.Also}, word)
+	if errors.Is(err, store.ErrNotFound) {
+		return noConflict(c.ID)
+	}
+	if err != nil {
+		return hinted(err)
+	}
+	if c.JSON {
+		return printIndentedJSON(e.stdout, settled)
+	}
+	fmt.Fprintf(e.stdout, "conflict %d settled by %s: %s\n", c.ID, word.Actor, settled.Resolution)
+	switch {
+	case settled.Linked != nil:
+		printLinked(e.stdout, *settled.Linked)
+	case settled.NowLinkedTo != "":
+		fmt.Fprintf(e.stdout, "  the customer is linked to %q\n", settled.NowLinkedTo)
+	default:
+		fmt.Fprintln(e.stdout, "  the customer is not linked")
+	}
+	return nil
+}
+
+func noConflict(id int64) error {
+	return fmt.Errorf("there is no conflict %d: see truenorth conflicts list --all", id)
+}
+
+func printIndentedJSON(w io.Writer, value any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value)
+}
+
+// shownTime is a time as a person at this machine reads it.
+func shownTime(t *time.Time) string {
+	if t == nil {
+		return "unknown"
+	}
+	return t.Local().Format(time.RFC3339)
+}
+
+// quotedOr quotes an id, so that odd ones can be told apart.
+func quotedOr(id, none string) string {
+	if id == "" {
+		return none
+	}
+	return fmt.Sprintf("%q", id)
+}
