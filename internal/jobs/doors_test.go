@@ -128,7 +128,7 @@ func TestTwentyTransactionsWithOneKeyGiveOneRequest(t *testing.T) {
 	}
 }
 
-func TestARoleThatMayOnlyExecuteTheFunctionCanAsk(t *testing.T) {
+func TestARoleThatMayOnlyExecuteTheFunctionsCanAskAndLink(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, worldOptions{offline: true, idle: true})
 	// Its own database's user owns the schema; the application's role owns nothing.
@@ -142,7 +142,7 @@ func TestARoleThatMayOnlyExecuteTheFunctionCanAsk(t *testing.T) {
 	for _, sql := range []string{
 		"create role " + role,
 		"grant usage on schema polar to " + role,
-		"grant execute on function polar.create_checkout(jsonb, text) to " + role,
+		"grant execute on function polar.create_checkout(jsonb, text), polar.link_user(text) to " + role,
 	} {
 		if _, err := admin.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
@@ -154,6 +154,8 @@ func TestARoleThatMayOnlyExecuteTheFunctionCanAsk(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	w.addUser("usr_app")
+	w.exec(`insert into polar.customer (id, version_from, doc) values (gen_random_uuid(), 'event', '{"external_id": "usr_app"}')`)
 	err = pgx.BeginFunc(t.Context(), admin, func(tx pgx.Tx) error {
 		// A search path of its own must not lead the function astray.
 		if _, err := tx.Exec(t.Context(), "create schema evil; create function evil.now() returns timestamptz language sql as 'select null::timestamptz'; grant usage on schema evil to "+role); err != nil {
@@ -162,12 +164,16 @@ func TestARoleThatMayOnlyExecuteTheFunctionCanAsk(t *testing.T) {
 		if _, err := tx.Exec(t.Context(), "set local search_path = evil, pg_catalog; set local role "+role); err != nil {
 			return err
 		}
-		_, err := tx.Exec(t.Context(), "select polar.create_checkout($1)", `{"products": ["`+oneTime.String()+`"]}`)
+		if _, err := tx.Exec(t.Context(), "select polar.create_checkout($1)", `{"products": ["`+oneTime.String()+`"]}`); err != nil {
+			return err
+		}
+		_, err := tx.Exec(t.Context(), "select polar.link_user('usr_app')")
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	expect(t, "link", one[string](w, "select local_user_id || ' ' || basis from polar.customer_link where linked_at is not null"), "usr_app external_id")
 	if n := one[int64](w, "select count(*) from polar.checkout_request where created_at is not null"); n != 1 {
 		t.Errorf("%d requests, want 1", n)
 	}

@@ -108,7 +108,7 @@ func UnlinkCustomer(ctx context.Context, s *store.Store, customer uuid.UUID, wor
 	return unlinked, err
 }
 
-// inPersonsTx runs what a person decides in one transaction, again where it met the worker's in a circle.
+// inPersonsTx runs what a person decides in one transaction, and again where another one came in its way.
 func inPersonsTx(ctx context.Context, s *store.Store, word store.Word, do func(*store.Tx, *linker) error) error {
 	switch {
 	case strings.TrimSpace(word.Reason) == "":
@@ -123,26 +123,53 @@ func inPersonsTx(ctx context.Context, s *store.Store, word store.Word, do func(*
 	if err != nil {
 		return fmt.Errorf("configuring River: %w", err)
 	}
-	const tries = 3
+	const tries = 10
 	for try := 1; ; try++ {
-		err := s.InTx(ctx, func(tx *store.Tx) error { return do(tx, &linker{client: client, logger: logger}) })
-		if try == tries || !errors.Is(err, store.ErrUnavailable) {
+		began := false
+		err := s.InTx(ctx, func(tx *store.Tx) error {
+			began = true
+			return do(tx, &linker{client: client, logger: logger})
+		})
+		inTheWay := errors.Is(err, store.ErrUnavailable) || errors.Is(err, errMoved)
+		if !began || !inTheWay || try == tries {
 			return err
 		}
 	}
 }
 
-// lockSubject gathers, under the locks of linking, the facts about one customer and further users. Errors: ErrNoCustomer.
+// lockSubject gathers, under the locks of linking, the facts about one customer and further users. It locks whoever may
+// claim the user that the customer is linked to as well: all customers in one go and before any user, as everyone does.
+// Errors: ErrNoCustomer; errMoved.
 func lockSubject(ctx context.Context, tx *store.Tx, customer uuid.UUID, users ...string) (*linkFacts, store.LinkSubject, error) {
-	facts, err := lockLinkFacts(ctx, tx, []uuid.UUID{customer}, users...)
+	none := func(err error) (*linkFacts, store.LinkSubject, error) { return nil, store.LinkSubject{}, err }
+	glimpsed, err := tx.ListLinkSubjects(ctx, []uuid.UUID{customer})
 	if err != nil {
-		return nil, store.LinkSubject{}, err
+		return none(err)
 	}
-	if len(facts.subjects) == 0 {
-		return nil, store.LinkSubject{}, fmt.Errorf("%w: %s; check the id, or wait for its event", ErrNoCustomer, customer)
+	if len(glimpsed) == 0 {
+		return none(fmt.Errorf("%w: %s; check the id, or wait for its event", ErrNoCustomer, customer))
 	}
-	return facts, facts.subjects[0], nil
+	customers := []uuid.UUID{customer}
+	if linked := glimpsed[0].LinkedUserID; linked != "" {
+		claimants, err := tx.ListLinkClaimants(ctx, []string{linked})
+		if err != nil {
+			return none(err)
+		}
+		customers = distinct(append(customers, claimants...))
+	}
+	facts, err := lockLinkFacts(ctx, tx, customers, users...)
+	if err != nil {
+		return none(err)
+	}
+	at := slices.IndexFunc(facts.subjects, func(s store.LinkSubject) bool { return s.CustomerID == customer })
+	if at < 0 || facts.subjects[at].LinkedUserID != glimpsed[0].LinkedUserID {
+		return none(errMoved)
+	}
+	return facts, facts.subjects[at], nil
 }
+
+// errMoved is why a person's decision begins anew: the customer's link was changed before it was locked.
+var errMoved = errors.New("the customer's link is being changed")
 
 // foresee tells what linking a customer to a local user by a person's word does. Errors: ErrCustomerDeleted, ErrNoUser.
 func (f *linkFacts) foresee(ctx context.Context, tx *store.Tx, s store.LinkSubject, user string) (Linked, error) {
