@@ -142,7 +142,7 @@ func TestEndpointURLsAreComparedInOneForm(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"https://shop.example/webhooks/polar":      "https://shop.example/webhooks/polar",
-		"HTTPS://Shop.Example:443/webhooks/polar ": "https://shop.example/webhooks/polar",
+		"HTTPS://Shop.Example:443/webhooks/polar": "https://shop.example/webhooks/polar",
 		"http://shop.example:80/A?b=C#d":           "http://shop.example/A?b=C",
 		"https://shop.example:8443":                "https://shop.example:8443/",
 		"https://shop.example:/x":                  "https://shop.example/x",
