@@ -35,7 +35,7 @@ create table polar.gap_fill (
     constraint gap_fill_only_row_check check (only_row)
 ) with (fillfactor = 50);
 comment on table polar.gap_fill is 'How far Polar''s list of failed deliveries has been searched for events that never arrived; no row before the first search.';
-comment on column polar.gap_fill.filled_until is 'Up to when all is searched, by Polar''s clock.';
+comment on column polar.gap_fill.filled_until is 'Up to when all is searched for good, by Polar''s clock; the last hour before a search is searched again.';
 comment on column polar.gap_fill.ran_at is 'When it was last searched, by the database''s clock.';
 comment on column polar.gap_fill.error is 'Why the last search failed; null if it did not.';
 

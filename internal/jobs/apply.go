@@ -433,14 +433,21 @@ func (w *refreshObjectWorker) Work(ctx context.Context, job *river.Job[RefreshOb
 
 // later turns an error that only means waiting into a snooze, which uses up no attempt.
 func (r *Runner) later(err error) error {
-	if used, ok := errors.AsType[*budgetError](err); ok {
-		return river.JobSnooze(used.wait)
-	}
-	var api *polar.APIError
-	if errors.As(err, &api) && polar.IsRateLimited(err) {
-		return river.JobSnooze(max(api.RetryAfter, time.Second))
+	if wait, ok := waitFor(err); ok {
+		return river.JobSnooze(wait)
 	}
 	return err
+}
+
+// waitFor tells how long to wait, where an error means no more than that.
+func waitFor(err error) (time.Duration, bool) {
+	if used, ok := errors.AsType[*budgetError](err); ok {
+		return used.wait, true
+	}
+	if api, ok := errors.AsType[*polar.APIError](err); ok && polar.IsRateLimited(err) {
+		return max(api.RetryAfter, time.Second), true
+	}
+	return 0, false
 }
 
 func customerVersion(c polar.Customer) version {

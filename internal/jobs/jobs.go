@@ -90,6 +90,10 @@ type Config struct {
 	Logger      *slog.Logger  // required
 	Patience    time.Duration // how long a checkout request is tried; 0: 30 minutes
 	SoftStop    time.Duration // how long a stop lets running jobs end by themselves; 0: 10 seconds
+
+	ReconcileInterval time.Duration // between two readings of Polar's lists; 0: only when asked
+	EndpointURL       string        // what Polar's endpoint has to have, as polar.EndpointURL gives it; "": not known
+	ReenableEndpoint  bool          // whether to enable it again when it is disabled
 }
 
 // timing holds the promise that what a killed process held is taken up again within a minute.
@@ -156,11 +160,16 @@ func New(s *store.Store, config Config) (*Runner, error) {
 	river.AddWorker(workers, &createCheckoutWorker{runner: r})
 	river.AddWorker(workers, &refreshObjectWorker{runner: r})
 	river.AddWorker(workers, &writeExternalIDWorker{runner: r})
+	river.AddWorker(workers, &watchEndpointWorker{runner: r})
+	river.AddWorker(workers, &fillGapsWorker{runner: r})
 	r.client, err = river.NewClient(riverpgxv5.New(s.Pool()), &river.Config{
 		ID:           r.id,
 		Schema:       store.Schema,
 		Logger:       config.Logger,
 		Workers:      workers,
+		PeriodicJobs: r.periodicJobs(),
+		// A sweep may be asked for by a release that leaves it to another to work.
+		SkipUnknownJobCheck: true,
 		ErrorHandler: &errorHandler{logger: config.Logger},
 		RetryPolicy:  retryPolicy{},
 		JobTimeout:   jobTimeout,

@@ -40,6 +40,11 @@ type EndpointWatch struct {
 	AgeSeconds  float64           `json:"age_seconds"`  // of the look
 }
 
+// Now is the database's clock when this was read.
+func (w EndpointWatch) Now() time.Time {
+	return w.CheckedAt.Add(time.Duration(w.AgeSeconds * float64(time.Second)))
+}
+
 // GetEndpointWatch reads what the last look found. Errors: ErrNotFound before the first.
 func (s *Store) GetEndpointWatch(ctx context.Context) (EndpointWatch, error) {
 	return readEndpointWatch(s.q.EndpointWatchGet(ctx, s.pool))
