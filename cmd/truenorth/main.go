@@ -25,6 +25,7 @@ type commands struct {
 	Users     usersCommand     `cmd:"" help:"Say where the product's users are."`
 	Conflicts conflictsCommand `cmd:"" help:"List and settle link conflicts."`
 	Checkout  checkoutCommand  `cmd:"" help:"Ask for checkouts."`
+	Endpoint  endpointCommand  `cmd:"" help:"Look after Polar's webhook endpoint: set it up, check it, rotate its secret, fetch what it missed."`
 	FakePolar fakePolarCommand `cmd:"" help:"Run a fake Polar: its API, a checkout page to pay on, and its webhooks."`
 	Webhook   webhookCommand   `cmd:"" help:"Sign a webhook, or send one: how to check a secret."`
 
@@ -34,9 +35,9 @@ type commands struct {
 const description = `truenorth keeps a product's own users and its Polar customers and checkouts in agreement.
 
 It reads the same environment as ingest and worker: DATABASE_URL, POLAR_ACCESS_TOKEN, POLAR_API_URL, POLAR_VERSION,
-POLAR_WEBHOOK_SECRETS, CHECKOUT_EXTRA_FIELDS; each secret may come from a file, NAME_FILE.
+POLAR_WEBHOOK_SECRETS, INGEST_PUBLIC_URL, CHECKOUT_EXTRA_FIELDS; each secret may come from a file, NAME_FILE.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.`
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done and something found.`
 
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)) }
 
@@ -47,6 +48,11 @@ type environment struct {
 	stdout io.Writer
 	stderr io.Writer
 }
+
+// exitCode is an error that says nothing more than the code to exit with: all is printed already.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // exited carries an exit code out of kong, which wants to end the program by itself.
 type exited int
@@ -85,6 +91,9 @@ func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) (cod
 	defer stop()
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	if err := parsed.Run(&environment{config: config, stdin: stdin, stdout: stdout, stderr: stderr}); err != nil {
+		if code, ok := errors.AsType[exitCode](err); ok {
+			return int(code)
+		}
 		fmt.Fprintf(stderr, "truenorth: %v\n", err)
 		return 1
 	}

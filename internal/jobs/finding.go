@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -68,20 +69,20 @@ func unreadable(endpointURL, detail, advice string) EndpointReport {
 // judgeEndpoints says what is wrong. Several endpoints may have our URL while a secret is rotated: it is well when
 // each type of event is sent by one of them.
 func judgeEndpoints(all []polar.Endpoint, endpointURL string, readAt time.Time) EndpointReport {
-	report := EndpointReport{State: store.EndpointOK, URL: endpointURL, ReadAt: readAt}
+	if readAt.IsZero() {
+		readAt = time.Now() // Polar always tells; if not, this is the best there is
+	}
+	report := EndpointReport{State: store.EndpointOK, ReadAt: readAt}
 	find := func(kind, detail, advice string) {
 		report.Findings = append(report.Findings, store.EndpointFinding{Finding: kind, Detail: detail, Advice: advice})
 	}
-	report.Endpoints = ourEndpoints(all, endpointURL)
-	if endpointURL == "" {
-		if len(report.Endpoints) != 1 {
-			report.State, report.Endpoints = store.EndpointUnknown, nil
-			find(FindingUnknown, fmt.Sprintf("Polar has %d endpoints of format raw, and it is not known which is ours", countRaw(all)),
-				"set INGEST_PUBLIC_URL to the URL at which Polar reaches ingest")
-			return report
-		}
-		report.URL, _ = polar.EndpointURL(report.Endpoints[0].URL) // Polar's own is a URL
+	if report.URL = theURL(all, endpointURL); report.URL == "" {
+		report.State = store.EndpointUnknown
+		find(FindingUnknown, fmt.Sprintf("Polar has %d endpoints, and it is not known which is ours", len(all)),
+			"set INGEST_PUBLIC_URL to the URL at which Polar reaches ingest")
+		return report
 	}
+	report.Endpoints = endpointsAt(all, report.URL)
 	live := liveEndpoints(report.Endpoints)
 	missing := eventsMissing(live)
 	if len(missing) > 0 {
@@ -89,7 +90,7 @@ func judgeEndpoints(all []polar.Endpoint, endpointURL string, readAt time.Time) 
 	}
 	switch {
 	case len(report.Endpoints) == 0:
-		find(FindingMissing, fmt.Sprintf("no endpoint of Polar's has the URL %s%s", shownURL(endpointURL), otherURLs(all)),
+		find(FindingMissing, fmt.Sprintf("no endpoint of Polar's has the URL %s%s", shownURL(report.URL), otherURLs(all)),
 			"correct INGEST_PUBLIC_URL, or the endpoint's URL in Polar's settings, or make one with truenorth endpoint create")
 	case len(missing) > 0:
 		for _, e := range report.Endpoints {
@@ -117,12 +118,34 @@ func judgeEndpoints(all []polar.Endpoint, endpointURL string, readAt time.Time) 
 	return report
 }
 
-// ourEndpoints are those at our URL, oldest first; where that is not known, those of format raw.
-func ourEndpoints(all []polar.Endpoint, endpointURL string) []polar.Endpoint {
+// theURL is the one that our endpoint has to have. Where it is not given, an organization whose endpoints of format raw
+// all have one URL is understood.
+func theURL(all []polar.Endpoint, given string) string {
+	if given != "" {
+		return given
+	}
+	var urls []string
+	for _, e := range all {
+		if at, err := polar.EndpointURL(e.URL); err == nil && e.Format == polar.FormatRaw {
+			urls = append(urls, at)
+		}
+	}
+	if urls = distinctTexts(urls); len(urls) != 1 {
+		return ""
+	}
+	return urls[0]
+}
+
+func distinctTexts(texts []string) []string {
+	slices.Sort(texts)
+	return slices.Compact(texts)
+}
+
+// endpointsAt are those at a URL, oldest first.
+func endpointsAt(all []polar.Endpoint, endpointURL string) []polar.Endpoint {
 	var ours []polar.Endpoint
 	for _, e := range all {
-		at, err := polar.EndpointURL(e.URL)
-		if err == nil && (at == endpointURL || endpointURL == "" && e.Format == polar.FormatRaw) {
+		if at, err := polar.EndpointURL(e.URL); err == nil && at == endpointURL {
 			ours = append(ours, e)
 		}
 	}
@@ -177,12 +200,25 @@ func (report EndpointReport) id() uuid.UUID {
 	return uuid.Nil
 }
 
+// IsFine tells whether nothing is to be done.
+func (report EndpointReport) IsFine() bool {
+	return report.State == store.EndpointOK && !slices.ContainsFunc(report.Findings, func(f store.EndpointFinding) bool { return f.Finding != FindingLegacySigning })
+}
+
+// Probe adds what a probe of each endpoint that could send finds.
+func (report EndpointReport) Probe(ctx context.Context) EndpointReport {
+	for _, e := range report.Endpoints {
+		if refusal, ok := errors.AsType[*ProbeError](ProbeEndpoint(ctx, e)); ok && e.Format == polar.FormatRaw {
+			report.Findings = append(report.Findings, refusal.finding())
+		}
+	}
+	return report
+}
+
 // has tells whether something was found.
 func (report EndpointReport) has(kind string) bool {
 	return slices.ContainsFunc(report.Findings, func(f store.EndpointFinding) bool { return f.Finding == kind })
 }
-
-func countRaw(all []polar.Endpoint) int { return len(ourEndpoints(all, "")) }
 
 // otherURLs tells where Polar sends to instead.
 func otherURLs(all []polar.Endpoint) string {

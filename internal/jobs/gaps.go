@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,9 +29,6 @@ func (FillGapsArgs) InsertOpts() river.InsertOpts {
 const (
 	firstGaps     = 7 * 24 * time.Hour // how far back the first search goes
 	gapOverlap    = time.Hour          // that is searched again each time: deliveries may show late
-	gapWindow     = 24 * time.Hour     // of one list; Polar's list of everything times out
-	gapWindowMin  = 10 * time.Minute   // below which a time-out is no matter of size
-	gapListing    = 20 * time.Second   // patience with one page, retries included
 	gapShift      = 2 * time.Minute    // after which a job makes room for others
 	gapJobTimeout = 4 * time.Minute
 )
@@ -145,7 +143,7 @@ func (g *gapRun) fill(ctx context.Context, since time.Time) error {
 		g.endpoints = append(g.endpoints, e.ID)
 		g.enabled = g.enabled || e.Enabled
 	}
-	// Both ends are Polar's clock, and the later one stands still while pages are read: what is new does not shift them.
+	// Both ends are by Polar's clock.
 	g.seen, g.gaps.Until = map[uuid.UUID]bool{}, report.ReadAt
 	mark, err := r.store.GetGapFill(ctx)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -153,7 +151,7 @@ func (g *gapRun) fill(ctx context.Context, since time.Time) error {
 	}
 	var moves bool // whether this search joins the last one
 	g.gaps.From, moves = gapsFrom(since, mark.FilledUntil, g.gaps.Until)
-	return g.windows(ctx, moves)
+	return g.search(ctx, moves)
 }
 
 // gapsFrom is where a search begins, and whether no part is left out between it and the last one.
@@ -172,27 +170,11 @@ func gapsFrom(since time.Time, filled *time.Time, now time.Time) (from time.Time
 	return from, moves
 }
 
-// windows searches one period after another, oldest first, so that what is done stays done. Where Polar cannot answer
-// for a long one, it is asked for shorter ones.
-func (g *gapRun) windows(ctx context.Context, moves bool) error {
-	const edge = time.Second // Polar's ends may be exclusive
-	window := gapWindow
-	for from := g.gaps.From; from.Before(g.gaps.Until); {
-		if !g.shiftEnds.IsZero() && time.Now().After(g.shiftEnds) {
-			return errShiftOver
-		}
-		until := from.Add(window)
-		if until.After(g.gaps.Until) {
-			until = g.gaps.Until
-		}
-		err := g.search(ctx, from.Add(-edge), until)
-		if polar.OutcomeUnknown(err) && window/2 >= gapWindowMin && ctx.Err() == nil {
-			window /= 2
-			continue
-		}
-		if err != nil {
-			return err
-		}
+// search reads the failed deliveries of the whole period, and keeps how far it got.
+func (g *gapRun) search(ctx context.Context, moves bool) error {
+	list := deliveryList{api: g.runner.api, endpoints: g.endpoints, call: g.patiently}
+	take := func(deliveries []polar.Delivery) error { return g.take(ctx, deliveries) }
+	err := list.walk(ctx, g.gaps.From, g.gaps.Until, take, func(until time.Time) error {
 		if moves = moves && !g.left && g.refused == nil; moves {
 			mark := until
 			if young := g.gaps.Until.Add(-gapOverlap); mark.After(young) {
@@ -202,34 +184,12 @@ func (g *gapRun) windows(ctx context.Context, moves bool) error {
 				return err
 			}
 		}
-		from = until
-	}
-	return g.refused
-}
-
-// search reads all pages of a period.
-func (g *gapRun) search(ctx context.Context, from, until time.Time) error {
-	for number := 1; ; number++ {
-		var page polar.Page[polar.Delivery]
-		err := g.patiently(ctx, func() error {
-			pageCtx, cancel := context.WithTimeout(ctx, gapListing)
-			defer cancel()
-			var err error
-			page, err = g.runner.api.ListDeliveries(pageCtx, polar.DeliveryFilter{
-				From: from, Until: until, Endpoints: g.endpoints, Succeeded: new(false), Page: number,
-			})
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("listing failed deliveries from %s until %s: %w", from.Format(time.RFC3339), until.Format(time.RFC3339), err)
+		if !g.shiftEnds.IsZero() && time.Now().After(g.shiftEnds) && until.Before(g.gaps.Until) {
+			return errShiftOver
 		}
-		if err := g.take(ctx, page.Items); err != nil {
-			return err
-		}
-		if number >= page.MaxPage || len(page.Items) == 0 {
-			return nil
-		}
-	}
+		return nil
+	})
+	return cmp.Or(err, g.refused)
 }
 
 // take deals with those events of failed deliveries that never arrived.

@@ -170,9 +170,9 @@ func New(s *store.Store, config Config) (*Runner, error) {
 		PeriodicJobs: r.periodicJobs(),
 		// A sweep may be asked for by a release that leaves it to another to work.
 		SkipUnknownJobCheck: true,
-		ErrorHandler: &errorHandler{logger: config.Logger},
-		RetryPolicy:  retryPolicy{},
-		JobTimeout:   jobTimeout,
+		ErrorHandler:        &errorHandler{logger: config.Logger},
+		RetryPolicy:         retryPolicy{},
+		JobTimeout:          jobTimeout,
 		// Only the net: upkeep returns what a dead process held long before.
 		RescueStuckJobsAfter: 5 * time.Minute,
 		SoftStopTimeout:      config.SoftStop,

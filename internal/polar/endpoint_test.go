@@ -141,13 +141,13 @@ func TestEventsThatPolarDoesNotKnowAreLeftOutOfANewEndpoint(t *testing.T) {
 func TestEndpointURLsAreComparedInOneForm(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"https://shop.example/webhooks/polar":      "https://shop.example/webhooks/polar",
+		"https://shop.example/webhooks/polar":     "https://shop.example/webhooks/polar",
 		"HTTPS://Shop.Example:443/webhooks/polar": "https://shop.example/webhooks/polar",
-		"http://shop.example:80/A?b=C#d":           "http://shop.example/A?b=C",
-		"https://shop.example:8443":                "https://shop.example:8443/",
-		"https://shop.example:/x":                  "https://shop.example/x",
-		"https://shop.example/webhooks/polar/":     "https://shop.example/webhooks/polar/", // another route
-		"http://[::1]:8080/x":                      "http://[::1]:8080/x",
+		"http://shop.example:80/A?b=C#d":          "http://shop.example/A?b=C",
+		"https://shop.example:8443":               "https://shop.example:8443/",
+		"https://shop.example:/x":                 "https://shop.example/x",
+		"https://shop.example/webhooks/polar/":    "https://shop.example/webhooks/polar/", // another route
+		"http://[::1]:8080/x":                     "http://[::1]:8080/x",
 	} {
 		if got, err := EndpointURL(text); err != nil || got != want {
 			t.Errorf("%q: %q, %v; want %q", text, got, err, want)

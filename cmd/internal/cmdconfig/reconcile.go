@@ -23,12 +23,12 @@ type Reconcile struct {
 
 // EndpointURL is the URL that Polar's endpoint has to have, in the form of [polar.EndpointURL]; "" if it is not known.
 func (c Reconcile) EndpointURL() string {
-	full, _ := endpointURL(c.IngestPublicURL) // checked when it was read
+	full, _ := EndpointURL(c.IngestPublicURL) // checked when it was read
 	return full
 }
 
-// endpointURL completes a base without a path.
-func endpointURL(text string) (string, error) {
+// EndpointURL completes a base without a path with ingest's route; "" stays.
+func EndpointURL(text string) (string, error) {
 	if strings.TrimSpace(text) == "" {
 		return "", nil
 	}
@@ -51,7 +51,7 @@ func (c Reconcile) check() error {
 	if c.Interval != 0 && c.Interval < time.Second {
 		errs = append(errs, fmt.Errorf("RECONCILE_INTERVAL is %s: give a duration such as 15m, or 0 for never", c.Interval))
 	}
-	if _, err := endpointURL(c.IngestPublicURL); err != nil {
+	if _, err := EndpointURL(c.IngestPublicURL); err != nil {
 		errs = append(errs, fmt.Errorf("INGEST_PUBLIC_URL is %w: give the URL at which Polar reaches ingest, such as https://shop.example%s", err, ingest.Route))
 	}
 	return errors.Join(errs...)
