@@ -31,25 +31,39 @@ func TestEachFaultOfTheEndpointIsFound(t *testing.T) {
 		says  string
 		noURL bool // INGEST_PUBLIC_URL is not set
 	}{
-		"well":                          {func(e *endpointWorld) { e.add(polarfake.Endpoint{}) }, "ok", "", false},
-		"well, the only one":            {func(e *endpointWorld) { e.add(polarfake.Endpoint{}) }, "ok", "", true},
-		"well, though another is not":   {func(e *endpointWorld) { off(e, e.add(polarfake.Endpoint{})); e.add(polarfake.Endpoint{}) }, "ok", "", false},
-		"well, though others are bad":   {func(e *endpointWorld) { e.add(polarfake.Endpoint{}); off(e, e.add(polarfake.Endpoint{URL: "https://other.example/"})) }, "ok", "", false},
-		"well, beside a chat's":         {func(e *endpointWorld) { e.add(polarfake.Endpoint{}); e.add(polarfake.Endpoint{Format: "slack", URL: "https://slack.example/"}) }, "ok", "", true},
-		"well, two share the events":    {func(e *endpointWorld) { e.add(polarfake.Endpoint{Events: some}); e.add(polarfake.Endpoint{Events: rest}) }, "ok", "", false},
-		"well, two at one unnamed URL":  {func(e *endpointWorld) { e.add(polarfake.Endpoint{}); e.add(polarfake.Endpoint{}) }, "ok", "", true},
-		"disabled":                      {func(e *endpointWorld) { off(e, e.add(polarfake.Endpoint{})) }, "dark disabled", "is disabled", false},
-		"disabled, the only one":        {func(e *endpointWorld) { off(e, e.add(polarfake.Endpoint{})) }, "dark disabled", "is disabled", true},
-		"wrong format":                  {func(e *endpointWorld) { e.add(polarfake.Endpoint{Format: "discord"}) }, "dark wrong_format", `"discord"`, false},
-		"wrong format, disabled":        {func(e *endpointWorld) { off(e, e.add(polarfake.Endpoint{Format: "slack"})) }, "dark disabled wrong_format", `"slack"`, false},
-		"events missing":                {func(e *endpointWorld) { e.add(polarfake.Endpoint{Events: rest}) }, "dark events_missing", "customer.created, order.paid", false},
-		"events missing, other off":     {func(e *endpointWorld) { e.add(polarfake.Endpoint{Events: some}); off(e, e.add(polarfake.Endpoint{})) }, "dark disabled events_missing", "checkout.created", false},
-		"wrong URL":                     {func(e *endpointWorld) { e.add(polarfake.Endpoint{URL: "https://old.example/webhooks/polar?key=hidden"}) }, "dark missing", "https://old.example/webhooks/polar", false},
-		"a slash too many":              {func(e *endpointWorld) { e.add(polarfake.Endpoint{URL: e.url + "/"}) }, "dark missing", "no endpoint", false},
-		"none at all":                   {func(*endpointWorld) {}, "dark missing", "nor any other", false},
-		"none, and no URL to look for":  {func(*endpointWorld) {}, "unknown unknown", "not known which", true},
-		"two, and no URL to choose one": {func(e *endpointWorld) { e.add(polarfake.Endpoint{}); e.add(polarfake.Endpoint{URL: "https://other.example/"}) }, "unknown unknown", "2 endpoints", true},
-		"legacy signing":                {func(e *endpointWorld) { e.add(polarfake.Endpoint{Scheme: polarfake.SchemeLegacy}) }, "ok legacy_signing", "2026-09-08", false},
+		"well":                        {func(e *endpointWorld) { e.add(polarfake.Endpoint{}) }, "ok", "", false},
+		"well, the only one":          {func(e *endpointWorld) { e.add(polarfake.Endpoint{}) }, "ok", "", true},
+		"well, though another is not": {func(e *endpointWorld) { off(e, e.add(polarfake.Endpoint{})); e.add(polarfake.Endpoint{}) }, "ok", "", false},
+		"well, though others are bad": {func(e *endpointWorld) {
+			e.add(polarfake.Endpoint{})
+			off(e, e.add(polarfake.Endpoint{URL: "https://other.example/"}))
+		}, "ok", "", false},
+		"well, beside a chat's": {func(e *endpointWorld) {
+			e.add(polarfake.Endpoint{})
+			e.add(polarfake.Endpoint{Format: "slack", URL: "https://slack.example/"})
+		}, "ok", "", true},
+		"well, two share the events": {func(e *endpointWorld) {
+			e.add(polarfake.Endpoint{Events: some})
+			e.add(polarfake.Endpoint{Events: rest})
+		}, "ok", "", false},
+		"well, two at one unnamed URL": {func(e *endpointWorld) { e.add(polarfake.Endpoint{}); e.add(polarfake.Endpoint{}) }, "ok", "", true},
+		"disabled":                     {func(e *endpointWorld) { off(e, e.add(polarfake.Endpoint{})) }, "dark disabled", "is disabled", false},
+		"disabled, the only one":       {func(e *endpointWorld) { off(e, e.add(polarfake.Endpoint{})) }, "dark disabled", "is disabled", true},
+		"wrong format":                 {func(e *endpointWorld) { e.add(polarfake.Endpoint{Format: "discord"}) }, "dark wrong_format", `"discord"`, false},
+		"wrong format, disabled":       {func(e *endpointWorld) { off(e, e.add(polarfake.Endpoint{Format: "slack"})) }, "dark disabled wrong_format", `"slack"`, false},
+		"events missing":               {func(e *endpointWorld) { e.add(polarfake.Endpoint{Events: rest}) }, "dark events_missing", "customer.created, order.paid", false},
+		"events missing, other off":    {func(e *endpointWorld) { e.add(polarfake.Endpoint{Events: some}); off(e, e.add(polarfake.Endpoint{})) }, "dark disabled events_missing", "checkout.created", false},
+		"wrong URL": {func(e *endpointWorld) {
+			e.add(polarfake.Endpoint{URL: "https://old.example/webhooks/polar?key=hidden"})
+		}, "dark missing", "https://old.example/webhooks/polar", false},
+		"a slash too many":             {func(e *endpointWorld) { e.add(polarfake.Endpoint{URL: e.url + "/"}) }, "dark missing", "no endpoint", false},
+		"none at all":                  {func(*endpointWorld) {}, "dark missing", "nor any other", false},
+		"none, and no URL to look for": {func(*endpointWorld) {}, "unknown unknown", "not known which", true},
+		"two, and no URL to choose one": {func(e *endpointWorld) {
+			e.add(polarfake.Endpoint{})
+			e.add(polarfake.Endpoint{URL: "https://other.example/"})
+		}, "unknown unknown", "2 endpoints", true},
+		"legacy signing": {func(e *endpointWorld) { e.add(polarfake.Endpoint{Scheme: polarfake.SchemeLegacy}) }, "ok legacy_signing", "2026-09-08", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -36,13 +36,18 @@ type endpointWorld struct {
 	clock  *fakeClock
 }
 
-// newEndpointWorld makes a world without an endpoint. Ingest has the secret.
+// newEndpointWorld makes a world without an endpoint, in which Polar tries again at once. Ingest has the secret.
 func newEndpointWorld(t *testing.T, config jobs.Config) *endpointWorld {
+	t.Helper()
+	return newEndpointWorldAt(t, config, 0.0001)
+}
+
+func newEndpointWorldAt(t *testing.T, config jobs.Config, retryScale float64) *endpointWorld {
 	t.Helper()
 	e := &endpointWorld{log: &logBook{}, asked: &requestLog{}, clock: newFakeClock()}
 	e.world = newWorld(t, worldOptions{
 		offline: true, idle: true, between: e.asked.between,
-		fake: polarfake.Options{RetryScale: 0.0001, Clock: e.clock.now},
+		fake: polarfake.Options{RetryScale: retryScale, Clock: e.clock.now},
 	})
 	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { (*e.gate.Load()).ServeHTTP(rw, r) }))
 	t.Cleanup(front.Close)
@@ -165,7 +170,7 @@ func (e *endpointWorld) customers(prefix string, n int) {
 
 func (e *endpointWorld) idle() {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(e.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(e.t.Context(), time.Minute) // a retry may be as far away
 	defer cancel()
 	if err := e.fake.WaitIdle(ctx); err != nil {
 		e.t.Fatal(err)
