@@ -95,7 +95,7 @@ func (c endpointCheckCommand) Run(ctx context.Context, e *environment) error {
 		err = c.print(e.stdout, report)
 	}
 	if err == nil && !report.IsFine() {
-		err = exitCode(3)
+		err = exitCodeError(3)
 	}
 	return err
 }

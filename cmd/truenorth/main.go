@@ -49,10 +49,10 @@ type environment struct {
 	stderr io.Writer
 }
 
-// exitCode is an error that says nothing more than the code to exit with: all is printed already.
-type exitCode int
+// exitCodeError is an error that says nothing more than the code to exit with: all is printed already.
+type exitCodeError int
 
-func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+func (c exitCodeError) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // exited carries an exit code out of kong, which wants to end the program by itself.
 type exited int
@@ -91,7 +91,7 @@ func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) (cod
 	defer stop()
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	if err := parsed.Run(&environment{config: config, stdin: stdin, stdout: stdout, stderr: stderr}); err != nil {
-		if code, ok := errors.AsType[exitCode](err); ok {
+		if code, ok := errors.AsType[exitCodeError](err); ok {
 			return int(code)
 		}
 		fmt.Fprintf(stderr, "truenorth: %v\n", err)

@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/polar"
@@ -116,7 +115,11 @@ func (c endpointRotateCommand) finish(ctx context.Context, e *environment, api *
 const rotationGaps = 7 * 24 * time.Hour
 
 func deletedWords(done jobs.Finished) string {
-	words := "deleted " + joined(done.Deleted)
+	deleted := make([]string, len(done.Deleted))
+	for i, id := range done.Deleted {
+		deleted[i] = id.String()
+	}
+	words := "deleted " + strings.Join(deleted, ", ")
 	if done.Redelivered > 0 {
 		words += fmt.Sprintf("; %d events were sent again", done.Redelivered)
 	}
@@ -124,17 +127,6 @@ func deletedWords(done jobs.Finished) string {
 		words += fmt.Sprintf("; %d could not be delivered and are left to sweeps", done.Undelivered)
 	}
 	return words
-}
-
-func joined(ids []uuid.UUID) string {
-	text := ""
-	for i, id := range ids {
-		if i > 0 {
-			text += ", "
-		}
-		text += id.String()
-	}
-	return text
 }
 
 func (c endpointRotateCommand) wait(ctx context.Context, e *environment, api *polar.API, endpointURL string) error {

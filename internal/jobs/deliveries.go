@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	deliveryWindow    = 24 * time.Hour   // of one list: Polar's list of everything times out
-	deliveryWindowMin = 10 * time.Minute // below which a time-out is no matter of size
-	deliveryPatience  = 20 * time.Second // with one page, retries included
+	deliveryWindow   = 24 * time.Hour   // of one list: Polar's list of everything times out
+	shortestWindow   = 10 * time.Minute // below which a time-out is no matter of size
+	deliveryPatience = 20 * time.Second // with one page, retries included
 )
 
 // deliveryList reads Polar's list of deliveries, always between two times.
@@ -39,7 +39,7 @@ func (l deliveryList) walk(ctx context.Context, from, until time.Time, take func
 		}
 		err := l.period(ctx, from, end, take)
 		switch {
-		case polar.OutcomeUnknown(err) && end.Sub(from)/2 >= deliveryWindowMin && ctx.Err() == nil:
+		case polar.OutcomeUnknown(err) && end.Sub(from)/2 >= shortestWindow && ctx.Err() == nil:
 			window = end.Sub(from) / 2
 			continue
 		case err != nil:

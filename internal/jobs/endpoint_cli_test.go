@@ -152,7 +152,7 @@ func TestTheCommandLineFetchesWhatNeverArrived(t *testing.T) {
 	e := newEndpointWorld(t, jobs.Config{})
 	truenorth := e.cli()
 	e.add(polarfake.Endpoint{})
-	e.ingestAnswers(500)
+	e.ingestIsDown()
 	e.customers("lost", 2)
 	e.ingestHas(secret)
 	first := e.fake.Events()[0].ID
@@ -349,7 +349,7 @@ func TestARotationIsNotFinishedWhileSomethingIsLeft(t *testing.T) {
 	e := newEndpointWorld(t, jobs.Config{})
 	ctx := t.Context()
 	old := e.add(polarfake.Endpoint{})
-	e.ingestAnswers(500)
+	e.ingestIsDown()
 	e.customers("lost", 2) // exhausted at the old endpoint, before there is another
 	begun, err := jobs.StartRotation(ctx, e.polar, e.url)
 	if err != nil {
@@ -373,7 +373,7 @@ func TestARotationIsNotFinishedWhileSomethingIsLeft(t *testing.T) {
 	e.change(begun.New.ID, polar.EndpointUpdate{Events: []string{polar.EventOrderPaid}})
 	finish("while the new one is not sent everything", "customer.created")
 	e.change(begun.New.ID, polar.EndpointUpdate{Events: polar.EventTypes()})
-	e.ingestAnswers(500)
+	e.ingestIsDown()
 	e.customers("stuck", 1)
 	e.change(old, polar.EndpointUpdate{Enabled: new(false)})
 	e.ingestHas(begun.New.Secret.Reveal(), secret)

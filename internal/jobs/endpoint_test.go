@@ -58,11 +58,11 @@ func TestEachFaultOfTheEndpointIsFound(t *testing.T) {
 		}, "dark missing", "https://old.example/webhooks/polar", false},
 		"a slash too many":             {func(e *endpointWorld) { e.add(polarfake.Endpoint{URL: e.url + "/"}) }, "dark missing", "no endpoint", false},
 		"none at all":                  {func(*endpointWorld) {}, "dark missing", "nor any other", false},
-		"none, and no URL to look for": {func(*endpointWorld) {}, "unknown unknown", "not known which", true},
+		"none, and no URL to look for": {func(*endpointWorld) {}, "unknown ambiguous", "not known which", true},
 		"two, and no URL to choose one": {func(e *endpointWorld) {
 			e.add(polarfake.Endpoint{})
 			e.add(polarfake.Endpoint{URL: "https://other.example/"})
-		}, "unknown unknown", "2 endpoints", true},
+		}, "unknown ambiguous", "2 endpoints", true},
 		"legacy signing": {func(e *endpointWorld) { e.add(polarfake.Endpoint{Scheme: polarfake.SchemeLegacy}) }, "ok legacy_signing", "2026-09-08", false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -90,7 +90,7 @@ func TestEachFaultOfTheEndpointIsFound(t *testing.T) {
 // fail lets ingest refuse what Polar sends until Polar disables the endpoint.
 func (e *endpointWorld) fail(id uuid.UUID) {
 	e.t.Helper()
-	e.ingestAnswers(http.StatusInternalServerError)
+	e.ingestIsDown()
 	e.customers("lost", 6)
 	if !e.disabled(id) {
 		e.t.Fatal("Polar has not disabled the endpoint after ten failed events")
@@ -251,7 +251,7 @@ func TestWhereTheTokenMayNotReadEndpointsThatIsTheState(t *testing.T) {
 			t.Fatal(err)
 		}
 		watch := e.look()
-		e.want(fmt.Sprint(status), watch, "unknown unreadable")
+		e.want(http.StatusText(status), watch, "unknown unreadable")
 		if !strings.Contains(watch.Findings[0].Advice, says) {
 			t.Errorf("%d: advice %q, want %q in it", status, watch.Findings[0].Advice, says)
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -86,9 +87,9 @@ func (e *endpointWorld) ingestHas(secrets ...string) {
 	e.gate.Store(&handler)
 }
 
-// ingestAnswers lets something else stand where ingest should.
-func (e *endpointWorld) ingestAnswers(status int) {
-	var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+// ingestIsDown lets a broken proxy stand where ingest should.
+func (e *endpointWorld) ingestIsDown() {
+	var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	e.gate.Store(&handler)
 }
 
@@ -131,14 +132,14 @@ func (e *endpointWorld) watch() store.EndpointWatch {
 // want compares state and findings with a line such as "dark disabled".
 func (e *endpointWorld) want(when string, watch store.EndpointWatch, want string) {
 	e.t.Helper()
-	got := watch.State
+	words := []string{watch.State}
 	for _, f := range watch.Findings {
-		got += " " + f.Finding
+		words = append(words, f.Finding)
 		if f.Detail == "" || f.Advice == "" {
 			e.t.Errorf("%s: finding %+v does not say what and what to do", when, f)
 		}
 	}
-	if got != want {
+	if got := strings.Join(words, " "); got != want {
 		e.t.Errorf("%s: endpoint is %q, want %q: %+v", when, got, want, watch.Findings)
 	}
 }
@@ -263,9 +264,7 @@ func rewrite(change func(item map[string]any)) func(http.ResponseWriter, *http.R
 	return func(w http.ResponseWriter, r *http.Request, fake http.Handler) {
 		recorder := httptest.NewRecorder()
 		fake.ServeHTTP(recorder, r)
-		for name, values := range recorder.Header() {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), recorder.Header())
 		var list struct {
 			Items      []map[string]any `json:"items"`
 			Pagination map[string]any   `json:"pagination"`

@@ -24,7 +24,7 @@ const (
 	FindingUnreachable   = "unreachable"    // our URL does not lead to ingest
 	FindingSecretRefused = "secret_refused" // it does, and ingest does not have the endpoint's secret
 	FindingUnreadable    = "unreadable"     // Polar could not be asked
-	FindingUnknown       = "unknown"        // it cannot be told which endpoint is ours
+	FindingAmbiguous     = "ambiguous"      // it cannot be told which endpoint is ours
 	FindingLegacySigning = "legacy_signing" // all is well, but the secret is of the old kind
 )
 
@@ -32,7 +32,7 @@ const (
 func FindingKinds() []string {
 	return []string{
 		FindingMissing, FindingDisabled, FindingWrongFormat, FindingEventsMissing, FindingUnreachable,
-		FindingSecretRefused, FindingUnreadable, FindingUnknown, FindingLegacySigning,
+		FindingSecretRefused, FindingUnreadable, FindingAmbiguous, FindingLegacySigning,
 	}
 }
 
@@ -78,7 +78,7 @@ func judgeEndpoints(all []polar.Endpoint, endpointURL string, readAt time.Time) 
 	}
 	if report.URL = theURL(all, endpointURL); report.URL == "" {
 		report.State = store.EndpointUnknown
-		find(FindingUnknown, fmt.Sprintf("Polar has %d endpoints, and it is not known which is ours", len(all)),
+		find(FindingAmbiguous, fmt.Sprintf("Polar has %d endpoints, and it is not known which is ours", len(all)),
 			"set INGEST_PUBLIC_URL to the URL at which Polar reaches ingest")
 		return report
 	}

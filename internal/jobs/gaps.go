@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -189,7 +188,10 @@ func (g *gapRun) search(ctx context.Context, moves bool) error {
 		}
 		return nil
 	})
-	return cmp.Or(err, g.refused)
+	if err != nil {
+		return err
+	}
+	return g.refused
 }
 
 // take deals with those events of failed deliveries that never arrived.

@@ -72,7 +72,7 @@ func TestEventsThatNeverArrivedAreStoredAsIfTheyHad(t *testing.T) {
 	t.Parallel()
 	e, id := newGapWorld(t)
 	e.customers("early", 1) // these arrive
-	e.ingestAnswers(http.StatusInternalServerError)
+	e.ingestIsDown()
 	e.customers("lost", 8) // Polar tries ten of their events ten times each before it disables the endpoint
 	e.clock.advance(time.Minute)
 	if !e.disabled(id) {
@@ -201,7 +201,7 @@ func TestASearchThatMustWaitOrFailsLeavesTheMark(t *testing.T) {
 func TestAPeriodThatPolarCannotAnswerForIsHalved(t *testing.T) {
 	t.Parallel()
 	e, _ := newGapWorld(t)
-	e.ingestAnswers(http.StatusInternalServerError)
+	e.ingestIsDown()
 	e.clock.advance(-50 * time.Hour)
 	for i := range 3 { // in three days; too few at a time to disable the endpoint
 		e.customers(fmt.Sprint("day", i), 1)
@@ -246,7 +246,7 @@ func TestAPeriodThatPolarCannotAnswerForIsHalved(t *testing.T) {
 func TestAnEventWithoutItsBodyIsRedeliveredOnce(t *testing.T) {
 	t.Parallel()
 	e, _ := newGapWorld(t)
-	e.ingestAnswers(http.StatusInternalServerError)
+	e.ingestIsDown()
 	e.customers("lost", 1)
 	e.ingestHas(secret)
 	var archived string
@@ -281,7 +281,7 @@ func TestWhatCannotBeRedeliveredNowIsTriedAgain(t *testing.T) {
 	e.search()
 	mark := *e.gaps().FilledUntil
 	e.clock.advance(time.Hour)
-	e.ingestAnswers(http.StatusInternalServerError)
+	e.ingestIsDown()
 	e.customers("lost", 1)
 	e.ingestHas(secret)
 	e.asked.answerWith(rewrite(func(item map[string]any) {

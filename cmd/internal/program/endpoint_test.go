@@ -57,7 +57,7 @@ func TestTheWorkerWatchesTheEndpointOfItsEnvironmentAndTellsInItsMetrics(t *test
 	config := cmdconfig.Worker{
 		Database: cmdconfig.Database{URL: cmdconfig.Secret(pg.URL())}, Addr: "127.0.0.1:0",
 		Polar:     cmdconfig.Polar{AccessToken: "x", APIURL: api.URL + "/v1", Version: "2026-10", RateLimit: &none},
-		Reconcile: cmdconfig.Reconcile{Interval: time.Hour, IngestPublicURL: "https://shop.example"},
+		Reconcile: cmdconfig.Reconcile{ReconcileInterval: time.Hour, IngestPublicURL: "https://shop.example"},
 	}
 	run := func() (string, func()) {
 		return started(t, func(ctx context.Context, ready func(net.Addr)) error {
