@@ -120,6 +120,9 @@ func TestAnEndpointThatPolarDisabledIsNoticedAndEnabledAgainOnceIngestAnswers(t 
 	expect(t, "disabled once ingest answers", e.disabled(id), false)
 	expect(t, "outages", fmt.Sprint(e.outages()), "[disabled over]")
 	expect(t, "sweeps asked for when it is back", e.sweepsAsked(), 2)
+	e.clock.advance(time.Minute)
+	e.want("a minute later", e.look(), "ok")
+	expect(t, "outages, with nothing new", fmt.Sprint(e.outages()), "[disabled over]")
 	expect(t, "events stored by probes", one[int64](e.world, "select count(*) from polar.event_log"), 0)
 
 	e.customers("new", 1)

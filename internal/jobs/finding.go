@@ -171,10 +171,13 @@ func eventsMissing(live []polar.Endpoint) []string {
 	})
 }
 
+// clockSlack is how far the Date of Polar's answers, which is of whole seconds, may be behind the times in its documents.
+const clockSlack = 5 * time.Second
+
 // untouchedSince tells whether endpoints that nobody has changed since then send every type of event: if so, they did
 // all the time.
 func (report EndpointReport) untouchedSince(then time.Time) bool {
-	untouched := slices.DeleteFunc(liveEndpoints(report.Endpoints), func(e polar.Endpoint) bool { return e.ChangedAt().After(then) })
+	untouched := slices.DeleteFunc(liveEndpoints(report.Endpoints), func(e polar.Endpoint) bool { return e.ChangedAt().After(then.Add(clockSlack)) })
 	return len(eventsMissing(untouched)) == 0
 }
 
