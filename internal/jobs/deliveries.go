@@ -24,8 +24,21 @@ type deliveryList struct {
 	call      func(context.Context, func() error) error // makes a call, waiting as its caller would
 }
 
-// at once, without waiting for anything.
-func atOnce(_ context.Context, call func() error) error { return call() }
+// patiently calls, and again after a wait where Polar or the budget asks for no more than that.
+func patiently(ctx context.Context, call func() error) error {
+	for {
+		err := call()
+		wait, ok := waitFor(err)
+		if !ok {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
+	}
+}
 
 // walk reads the deliveries of a period, one shorter period after another, oldest first, and calls searched after each,
 // so that what is done may stay done. Where Polar cannot answer for a long period, it is asked for shorter ones. The

@@ -281,18 +281,10 @@ func (g *gapRun) giveUp(ctx context.Context, event polar.DeliveredEvent, why err
 	return g.runner.store.NoteGap(ctx, event.ID.String(), store.GapUnusable)
 }
 
-// patiently calls, and again after a wait where that is all that is asked for and somebody waits for the result.
+// patiently waits in place where that is all that is asked for and somebody waits for the result.
 func (g *gapRun) patiently(ctx context.Context, call func() error) error {
-	for {
-		err := call()
-		wait, ok := waitFor(err)
-		if !ok || !g.patient {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(wait):
-		}
+	if !g.patient {
+		return call()
 	}
+	return patiently(ctx, call)
 }

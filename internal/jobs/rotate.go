@@ -174,7 +174,8 @@ const rotationLookBack = 24 * time.Hour
 func (x Rotation) redeliver(ctx context.Context, api *polar.API, options FinishOptions, done *Finished) error {
 	giveUp := time.Now().Add(options.Patience)
 	asked := map[uuid.UUID]bool{}
-	for {
+	const firstPause, longestPause = 250 * time.Millisecond, 8 * time.Second // each look is several calls
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		left, stuck, err := x.undelivered(ctx, api)
 		if err != nil {
 			return err
@@ -187,7 +188,7 @@ func (x Rotation) redeliver(ctx context.Context, api *polar.API, options FinishO
 				options.Progress("having Polar send again what has not arrived")
 			}
 			asked[event.ID] = true
-			if err := api.RedeliverEvent(ctx, event.ID); err != nil {
+			if err := patiently(ctx, func() error { return api.RedeliverEvent(ctx, event.ID) }); err != nil {
 				return fmt.Errorf("redelivering event %s: %w", event.ID, err)
 			}
 			done.Redelivered++
@@ -198,7 +199,7 @@ func (x Rotation) redeliver(ctx context.Context, api *polar.API, options FinishO
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(min(time.Second, max(options.Patience/10, 10*time.Millisecond))):
+		case <-time.After(pause):
 		}
 	}
 }
@@ -268,13 +269,17 @@ func (x Rotation) requireDelivery(ctx context.Context, api *polar.API) error {
 }
 
 func (x Rotation) walkDeliveries(ctx context.Context, api *polar.API, endpoint uuid.UUID, from time.Time, succeeded bool, take func([]polar.Delivery) error) error {
-	_, now, err := api.ListEndpoints(ctx) // for Polar's clock
+	var now time.Time // by Polar's clock
+	err := patiently(ctx, func() (err error) {
+		_, now, err = api.ListEndpoints(ctx)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("asking for Polar's time: %w", err)
 	}
 	if oldest := now.Add(-retention); from.Before(oldest) {
 		from = oldest
 	}
-	list := deliveryList{api: api, endpoints: []uuid.UUID{endpoint}, succeeded: succeeded, call: atOnce}
+	list := deliveryList{api: api, endpoints: []uuid.UUID{endpoint}, succeeded: succeeded, call: patiently}
 	return list.walk(ctx, from, now, take, func(time.Time) error { return nil })
 }
