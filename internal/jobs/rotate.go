@@ -253,7 +253,7 @@ var errEnough = errors.New("seen enough")
 
 // requireDelivery makes sure that Polar has delivered something with the new secret.
 func (x Rotation) requireDelivery(ctx context.Context, api *polar.API) error {
-	err := x.walkDeliveries(ctx, api, x.New.ID, x.New.CreatedAt, true, func(deliveries []polar.Delivery) error {
+	err := x.walkDeliveries(ctx, api, x.New.ID, x.New.CreatedAt.Add(-clockSlack), true, func(deliveries []polar.Delivery) error {
 		if len(deliveries) > 0 {
 			return errEnough
 		}
