@@ -78,6 +78,8 @@ func (c statusCommand) Run(ctx context.Context, e *environment) error {
 		{"  failed", status.Events["failed"]},
 		{"  last received", lastEvent},
 		{"drift open", status.OpenDrift},
+		{"endpoint", endpointLine(status.Endpoint)},
+		{"gaps filled", gapsLine(status.Gaps)},
 		{"workers alive", status.WorkersAlive},
 	} {
 		fmt.Fprintf(w, "%s\t%v\n", line.name, line.value)

@@ -89,7 +89,7 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 			logger.With(slog.String("program", "ingest")), func(net.Addr) { ready <- struct{}{} })
 	})
 	group.Go(func() error {
-		return program.Worker(ctx, cmdconfig.Worker{Database: config.Database, Polar: config.Polar, Addr: config.WorkerAddr, ExtraFields: config.ExtraFields},
+		return program.Worker(ctx, cmdconfig.Worker{Database: config.Database, Polar: config.Polar, Addr: config.WorkerAddr, ExtraFields: config.ExtraFields, Reconcile: config.Reconcile},
 			demo, logger.With(slog.String("program", "worker")), func(net.Addr) { ready <- struct{}{} })
 	})
 	group.Go(func() error {
@@ -135,6 +135,7 @@ func (c devCommand) startFake(ctx context.Context, group *errgroup.Group, config
 	config.Polar = cmdconfig.Polar{ //nolint:gosec // the fake takes any token
 		AccessToken: "polar_oat_fake", APIURL: "http://" + listener.Addr().String() + "/v1", Version: config.Version, RateLimit: &none,
 	}
+	config.IngestPublicURL = ingestURL
 	demo.Products = demoProducts
 	group.Go(func() error {
 		return serveFake(ctx, listener, polarfake.Options{WebhookURL: ingestURL, WebhookSecret: secret, Logger: logger.With(slog.String("program", "fake-polar"))},

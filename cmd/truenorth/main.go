@@ -28,6 +28,7 @@ type commands struct {
 	Link      linkCommand      `cmd:"" help:"Link a Polar customer to a local user, by a person's word."`
 	Unlink    unlinkCommand    `cmd:"" help:"End a Polar customer's link to its local user, for good."`
 	Checkout  checkoutCommand  `cmd:"" help:"Ask for checkouts."`
+	Endpoint  endpointCommand  `cmd:"" help:"Look after Polar's webhook endpoint: set it up, check it, rotate its secret, fetch what it missed."`
 	FakePolar fakePolarCommand `cmd:"" help:"Run a fake Polar: its API, a checkout page to pay on, and its webhooks."`
 	Webhook   webhookCommand   `cmd:"" help:"Sign a webhook, or send one: how to check a secret."`
 
@@ -37,7 +38,7 @@ type commands struct {
 const description = `truenorth keeps a product's own users and its Polar customers and checkouts in agreement.
 
 It reads the same environment as ingest and worker: DATABASE_URL, POLAR_ACCESS_TOKEN, POLAR_API_URL, POLAR_VERSION,
-POLAR_WEBHOOK_SECRETS, CHECKOUT_EXTRA_FIELDS; each secret may come from a file, NAME_FILE.
+POLAR_WEBHOOK_SECRETS, INGEST_PUBLIC_URL, CHECKOUT_EXTRA_FIELDS; each secret may come from a file, NAME_FILE.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 looked and found a difference.`
 
@@ -57,13 +58,19 @@ const (
 	exitDrift = 3 // what was looked at differs
 )
 
-// exitError is an error with an exit code of its own.
+// exitError is an error with an exit code of its own. Without err, all has been said already.
 type exitError struct {
 	code int
 	err  error
 }
 
-func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
 func (e *exitError) Unwrap() error { return e.err }
 
 // exited carries an exit code out of kong, which wants to end the program by itself.
@@ -103,8 +110,11 @@ func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) (cod
 	defer stop()
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	if err := parsed.Run(&environment{config: config, stdin: stdin, stdout: stdout, stderr: stderr}); err != nil {
-		fmt.Fprintf(stderr, "truenorth: %v\n", err)
-		if with, ok := errors.AsType[*exitError](err); ok {
+		with, ok := errors.AsType[*exitError](err)
+		if !ok || with.err != nil {
+			fmt.Fprintf(stderr, "truenorth: %v\n", err)
+		}
+		if ok {
 			return with.code
 		}
 		return 1

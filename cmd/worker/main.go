@@ -27,6 +27,11 @@ Environment:
   POLAR_VERSION            sent as Polar-Version (default 2026-10)
   POLAR_RATE_LIMIT         requests a minute for all processes together
                            (default 500, in the sandbox 100; 0: no limit)
+  RECONCILE_INTERVAL       how often Polar's lists are read (default 15m; 0: only when
+                           asked on the command line)
+  INGEST_PUBLIC_URL        which of Polar's endpoints is ours, such as
+                           https://shop.example/webhooks/polar
+  POLAR_REENABLE_ENDPOINT  true: enable it again when Polar has disabled it
   CHECKOUT_EXTRA_FIELDS    checkout fields newer than this release, comma separated
   WORKER_ADDR              where to listen (default 127.0.0.1:8081)
   CONSOLE_PASSWORD         opens the console to others than loopback

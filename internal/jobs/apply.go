@@ -444,6 +444,17 @@ func (r *Runner) later(err error) error {
 	return err
 }
 
+// waitFor tells how long to wait, where an error means no more than that.
+func waitFor(err error) (time.Duration, bool) {
+	if used, ok := errors.AsType[*budgetError](err); ok {
+		return used.wait, true
+	}
+	if api, ok := errors.AsType[*polar.APIError](err); ok && polar.IsRateLimited(err) {
+		return max(api.RetryAfter, time.Second), true
+	}
+	return 0, false
+}
+
 func customerVersion(c polar.Customer) version {
 	return readVersion(c.Meta, c.Raw, c.ReadAt)
 }

@@ -56,3 +56,15 @@ func (r *Runner) WorkLinkCustomers(ctx context.Context, args LinkCustomersArgs) 
 	worker := &linkCustomersWorker{runner: r}
 	return worker.Work(ctx, &river.Job[LinkCustomersArgs]{JobRow: &rivertype.JobRow{}, Args: args})
 }
+
+// LookAtEndpoint works one watch_endpoint job in place; attempt counts from 1 to 5.
+func (r *Runner) LookAtEndpoint(ctx context.Context, attempt int) error {
+	worker := &watchEndpointWorker{runner: r}
+	return worker.Work(ctx, &river.Job[WatchEndpointArgs]{JobRow: &rivertype.JobRow{Attempt: attempt, MaxAttempts: 5}})
+}
+
+// SearchGaps works one fill_gaps job in place; attempt counts from 1 to 5.
+func (r *Runner) SearchGaps(ctx context.Context, attempt int) error {
+	worker := &fillGapsWorker{runner: r}
+	return worker.Work(ctx, &river.Job[FillGapsArgs]{JobRow: &rivertype.JobRow{Attempt: attempt, MaxAttempts: 5}})
+}

@@ -104,7 +104,9 @@ type Config struct {
 	SoftStop    time.Duration // how long a stop lets running jobs end by themselves; 0: 10 seconds
 
 	RecoveryTime      time.Duration // after which a worker without a sign of life is dead, and in proportion to it all that takes work up again; 0: 15 seconds
-	ReconcileInterval time.Duration // between two sweeps of a list; 0: none but what is asked for
+	ReconcileInterval time.Duration // between two readings of Polar's lists; 0: only when asked
+	EndpointURL       string        // what Polar's endpoint has to have, as polar.EndpointURL gives it; "": not known
+	ReenableEndpoint  bool          // whether to enable it again when it is disabled
 }
 
 const (
@@ -159,12 +161,14 @@ func New(s *store.Store, config Config) (*Runner, error) {
 	river.AddWorker(workers, &writeExternalIDWorker{runner: r})
 	river.AddWorker(workers, &reconcileWorker{runner: r})
 	river.AddWorker(workers, &linkCustomersWorker{runner: r})
+	river.AddWorker(workers, &watchEndpointWorker{runner: r})
+	river.AddWorker(workers, &fillGapsWorker{runner: r})
 	r.client, err = river.NewClient(riverpgxv5.New(s.Pool()), &river.Config{
 		ID:           r.id,
 		Schema:       store.Schema,
 		Logger:       config.Logger,
 		Workers:      workers,
-		PeriodicJobs: periodicSweeps(config.ReconcileInterval),
+		PeriodicJobs: r.periodicJobs(),
 		ErrorHandler: &errorHandler{logger: config.Logger},
 		RetryPolicy:  retryPolicy{timing: r.timing},
 		JobTimeout:   jobTimeout,

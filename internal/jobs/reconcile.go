@@ -44,21 +44,6 @@ func sweepGroups() [][]string {
 	return groups
 }
 
-// periodicSweeps are the jobs that keep the mirror in step. River's periodic jobs live in the leader's memory, so each
-// is due at the start of a leader too; a job that is still at it is not doubled.
-func periodicSweeps(interval time.Duration) []*river.PeriodicJob {
-	if interval <= 0 {
-		return nil
-	}
-	var periodic []*river.PeriodicJob
-	for _, types := range sweepGroups() {
-		periodic = append(periodic, river.NewPeriodicJob(river.PeriodicInterval(interval),
-			func() (river.JobArgs, *river.InsertOpts) { return ReconcileArgs{Types: types}, nil },
-			&river.PeriodicJobOpts{RunOnStart: true}))
-	}
-	return periodic
-}
-
 const (
 	sweepPiece    = 20 * time.Second // that one job sweeps before it makes room for others
 	leaseAskEvery = 250 * time.Millisecond
@@ -258,17 +243,6 @@ func isPassing(err error) bool {
 		return api.Status < 300 || api.Status >= 500
 	}
 	return errors.Is(err, store.ErrUnavailable)
-}
-
-// waitFor tells how long to wait where an error means nothing but waiting.
-func waitFor(err error) (time.Duration, bool) {
-	if used, ok := errors.AsType[*budgetError](err); ok {
-		return used.wait, true
-	}
-	if api, ok := errors.AsType[*polar.APIError](err); ok && polar.IsRateLimited(err) {
-		return max(api.RetryAfter, time.Second), true
-	}
-	return 0, false
 }
 
 var errLeaseLost = errors.New("another process reconciles by now: this one was not heard of for too long")

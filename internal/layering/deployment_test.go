@@ -28,9 +28,13 @@ var environment = map[string]variable{
 	"POLAR_API_URL":         {services: []string{"worker"}, value: "https://api.polar.sh/v1"},
 	"POLAR_VERSION":         {services: []string{"worker"}, value: "2026-10"},
 	"POLAR_RATE_LIMIT":      {services: []string{"worker"}, value: "500"},
-	"CHECKOUT_EXTRA_FIELDS": {services: []string{"worker"}},
-	"CONSOLE_PASSWORD":      {services: []string{"worker"}, byHand: true},
-	"WORKER_ADDR":           {services: []string{"worker"}},
+	"RECONCILE_INTERVAL":    {services: []string{"worker"}, value: "15m"},
+	"INGEST_PUBLIC_URL":     {services: []string{"worker"}},
+
+	"POLAR_REENABLE_ENDPOINT": {services: []string{"worker"}, value: "false"},
+	"CHECKOUT_EXTRA_FIELDS":   {services: []string{"worker"}},
+	"CONSOLE_PASSWORD":        {services: []string{"worker"}, byHand: true},
+	"WORKER_ADDR":             {services: []string{"worker"}},
 }
 
 // setByCompose are the variables whose value is fixed in docker-compose.yml.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/pb33f/libopenapi"
@@ -25,6 +26,10 @@ var usedPaths = []string{
 	"/v1/customers/{id}",
 	"/v1/customers/external/{external_id}",
 	"/v1/products/",
+	"/v1/webhooks/deliveries",
+	"/v1/webhooks/endpoints",
+	"/v1/webhooks/endpoints/{id}",
+	"/v1/webhooks/events/{id}/redeliver",
 }
 
 // requestValidator returns a validator of requests by Polar's published API.
@@ -149,8 +154,8 @@ func TestEveryRequestIsOneThatPolarPublishes(t *testing.T) {
 			t.Error(err)
 		}
 		check(r, body)
-		document := `{"id":"` + testID + `","external_id":"usr/1337"}`
-		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/") {
+		document := `{"id":"` + testID + `","external_id":"usr/1337","webhook_event":{"id":"` + testOtherID + `"}}`
+		if r.Method == http.MethodGet && slices.ContainsFunc([]string{"/", "/endpoints", "/deliveries"}, func(list string) bool { return strings.HasSuffix(r.URL.Path, list) }) {
 			document = `{"items":[` + document + `],"pagination":{"total_count":1,"max_page":1}}`
 		}
 		if r.Method == http.MethodPost {
@@ -165,6 +170,8 @@ func TestEveryRequestIsOneThatPolarPublishes(t *testing.T) {
 	}
 
 	ctx, id := t.Context(), uuid.New()
+	// The document is older than this type.
+	published := slices.DeleteFunc(EventTypes(), func(eventType string) bool { return eventType == EventSubscriptionMigrated })
 	calls := map[string]func() error{
 		"CreateCheckout": func() error {
 			_, err := api.CreateCheckout(ctx, json.RawMessage(`{"products":["`+id.String()+`"],"external_customer_id":"usr_1337","metadata":{"truenorth_request":"`+id.String()+`"}}`))
@@ -194,6 +201,29 @@ func TestEveryRequestIsOneThatPolarPublishes(t *testing.T) {
 		"SetCustomerExternalID": func() error { _, err := api.SetCustomerExternalID(ctx, id, "usr_1337"); return err },
 		"ListProducts":          func() error { _, err := api.ListProducts(ctx, 1, 100); return err },
 		"OrganizationOf":        func() error { _, err := api.OrganizationOf(ctx); return err },
+		"ListEndpoints":         func() error { _, _, err := api.ListEndpoints(ctx); return err },
+		"GetEndpoint":           func() error { _, err := api.GetEndpoint(ctx, id); return err },
+		"CreateEndpoint": func() error {
+			_, err := api.CreateEndpoint(ctx, EndpointCreate{URL: "https://shop.example/webhooks/polar", Name: "truenorth", Events: published})
+			return err
+		},
+		"UpdateEndpoint": func() error {
+			_, err := api.UpdateEndpoint(ctx, id, EndpointUpdate{Enabled: new(true), Format: FormatRaw, Events: published})
+			return err
+		},
+		"UpdateEndpoint, one field": func() error { _, err := api.UpdateEndpoint(ctx, id, EndpointUpdate{Enabled: new(true)}); return err },
+		"DeleteEndpoint":            func() error { return api.DeleteEndpoint(ctx, id) },
+		"ListDeliveries": func() error {
+			_, err := api.ListDeliveries(ctx, DeliveryFilter{
+				From: time.Now().Add(-time.Hour), Until: time.Now(), Endpoints: []uuid.UUID{id, uuid.New()}, Succeeded: new(false), Page: 2, Limit: 50,
+			})
+			return err
+		},
+		"ListDeliveries, plain": func() error {
+			_, err := api.ListDeliveries(ctx, DeliveryFilter{From: time.Now().Add(-time.Hour), Until: time.Now()})
+			return err
+		},
+		"RedeliverEvent": func() error { return api.RedeliverEvent(ctx, id) },
 	}
 	for _, name := range slices.Sorted(maps.Keys(calls)) {
 		seen, invalid = nil, nil
@@ -214,6 +244,9 @@ func TestEveryRequestIsOneThatPolarPublishes(t *testing.T) {
 		"page zero":       httptest.NewRequest(http.MethodGet, "/v1/customers/?page=0", nil),
 		"unknown status":  httptest.NewRequest(http.MethodGet, "/v1/checkouts/?status=open&status=paid", nil),
 		"no products":     httptest.NewRequest(http.MethodPost, "/v1/checkouts/", strings.NewReader(`{"products":[]}`)),
+		"no such event":   httptest.NewRequest(http.MethodPost, "/v1/webhooks/endpoints", strings.NewReader(`{"url":"https://shop.example/","format":"raw","events":["order.lost"]}`)),
+		"no format":       httptest.NewRequest(http.MethodPost, "/v1/webhooks/endpoints", strings.NewReader(`{"url":"https://shop.example/","events":["order.paid"]}`)),
+		"no deliveries":   httptest.NewRequest(http.MethodGet, "/v1/webhooks/deliveries?limit=0", nil),
 		"no e-mail":       httptest.NewRequest(http.MethodPost, "/v1/customers/", strings.NewReader(`{"type":"individual"}`)),
 	} {
 		wrong.Header.Set("Authorization", "Bearer "+testToken)

@@ -28,6 +28,10 @@ type Stored struct {
 // InsertEvents stores deliveries and the River job that applies them in one statement, hence one transaction.
 // wake notifies the workers at once; without it they find the job at their next poll. Errors: ErrUnavailable, ErrRefused.
 func (s *Store) InsertEvents(ctx context.Context, deliveries []Delivery, wake bool) (Stored, error) {
+	return insertEvents(ctx, s.q, s.pool, deliveries, wake)
+}
+
+func insertEvents(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX, deliveries []Delivery, wake bool) (Stored, error) {
 	params := dbsqlc.EventInsertManyParams{Notify: wake}
 	for _, d := range deliveries {
 		body, exact := string(d.Body), []byte{}
@@ -41,7 +45,7 @@ func (s *Store) InsertEvents(ctx context.Context, deliveries []Delivery, wake bo
 		params.Bodies = append(params.Bodies, body)
 		params.BodyBytes = append(params.BodyBytes, exact)
 	}
-	row, err := s.q.EventInsertMany(ctx, s.pool, params)
+	row, err := q.EventInsertMany(ctx, db, params)
 	if err != nil {
 		return Stored{}, fmt.Errorf("inserting events: %w", interpret(err))
 	}

@@ -108,6 +108,8 @@ type Status struct {
 	LastEventAt       *time.Time       `json:"last_event_at"`
 	Events            map[string]int64 `json:"events"` // only received and failed are counted
 	Queues            []QueueDepth     `json:"queues"`
+	Endpoint          *EndpointWatch   `json:"endpoint"` // nil before the first look at it
+	Gaps              *GapFill         `json:"gaps"`     // nil before the first search for them
 }
 
 // ReadStatus counts what an operator asks for first.
@@ -122,6 +124,12 @@ func (s *Store) ReadStatus(ctx context.Context) (Status, error) {
 		RequestsWaiting: row.RequestsWaiting, RequestsOpen: row.RequestsOpen,
 		RequestsSucceeded: row.RequestsSucceeded, RequestsFailed: row.RequestsFailed,
 		WorkersAlive: row.WorkersAlive, Events: map[string]int64{}, Queues: []QueueDepth{},
+	}
+	if status.Endpoint, err = optional(s.GetEndpointWatch(ctx)); err != nil {
+		return Status{}, err
+	}
+	if status.Gaps, err = optional(s.GetGapFill(ctx)); err != nil {
+		return Status{}, err
 	}
 	last, err := s.q.EventLastReceivedAt(ctx, s.pool)
 	switch err = interpret(err); {

@@ -98,6 +98,7 @@ type Worker struct {
 	ConsolePassword Secret `env:"CONSOLE_PASSWORD"`
 	// ExtraFields are top-level fields of a checkout that pass though this release does not know them.
 	ExtraFields []string `env:"CHECKOUT_EXTRA_FIELDS"`
+	Reconcile
 	Log
 }
 
@@ -115,6 +116,7 @@ type Operator struct {
 	IngestAddr     string   `env:"INGEST_ADDR"           envDefault:"127.0.0.1:8080"`
 	WorkerAddr     string   `env:"WORKER_ADDR"           envDefault:"127.0.0.1:8081"`
 	ExtraFields    []string `env:"CHECKOUT_EXTRA_FIELDS"`
+	Reconcile
 	Log
 }
 
@@ -141,7 +143,7 @@ func ReadWorker(environ []string) (Worker, error) {
 	if _, err := read(environ, &c); err != nil {
 		return Worker{}, err
 	}
-	return c, errors.Join(required("DATABASE_URL", c.URL), required("POLAR_ACCESS_TOKEN", c.AccessToken), c.checkRateLimit())
+	return c, errors.Join(required("DATABASE_URL", c.URL), required("POLAR_ACCESS_TOKEN", c.AccessToken), c.checkRateLimit(), c.checkReconcile())
 }
 
 // ReadOperator reads the environment of cmd/truenorth. Errors name the variable.
@@ -152,7 +154,7 @@ func ReadOperator(environ []string) (Operator, error) {
 		return Operator{}, err
 	}
 	c.WebhookSecrets = secrets
-	return c, c.checkRateLimit()
+	return c, errors.Join(c.checkRateLimit(), c.checkReconcile())
 }
 
 func required(name string, value Secret) error {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
@@ -30,6 +32,9 @@ var (
 	descRequests  = prometheus.NewDesc("truenorth_checkout_requests", "Checkout requests by state.", []string{"state"}, nil)
 	descJobs      = prometheus.NewDesc("truenorth_jobs", "River jobs by queue and state.", []string{"queue", "state"}, nil)
 	descJobAge    = prometheus.NewDesc("truenorth_job_oldest_seconds", "How long the oldest job has been due.", []string{"queue", "state"}, nil)
+	descEndpoint  = prometheus.NewDesc("truenorth_endpoint_ok", "1 if Polar's webhook endpoint sends every type of event; absent before the first look.", nil, nil)
+	descFinding   = prometheus.NewDesc("truenorth_endpoint_finding", "1 if this is wrong with Polar's webhook endpoint.", []string{"finding"}, nil)
+	descLookAge   = prometheus.NewDesc("truenorth_endpoint_look_age_seconds", "How long ago Polar's webhook endpoint was last looked at.", nil, nil)
 	descWorkers   = prometheus.NewDesc("truenorth_workers_alive", "Workers with a recent sign of life.", nil, nil)
 )
 
@@ -39,7 +44,7 @@ type statusCollector struct {
 }
 
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descUp, descEvents, descCustomers, descConflicts, descDrift, descRequests, descJobs, descJobAge, descWorkers} {
+	for _, d := range []*prometheus.Desc{descUp, descEvents, descCustomers, descConflicts, descDrift, descRequests, descJobs, descJobAge, descEndpoint, descFinding, descLookAge, descWorkers} {
 		ch <- d
 	}
 }
@@ -73,4 +78,12 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descJobAge, q.OldestSeconds, q.Queue, q.State)
 	}
 	gauge(descWorkers, float64(status.WorkersAlive))
+	if watch := status.Endpoint; watch != nil {
+		is := map[bool]float64{true: 1}
+		gauge(descEndpoint, is[watch.State == store.EndpointOK])
+		gauge(descLookAge, watch.AgeSeconds)
+		for _, kind := range jobs.FindingKinds() {
+			gauge(descFinding, is[slices.ContainsFunc(watch.Findings, func(f store.EndpointFinding) bool { return f.Finding == kind })], kind)
+		}
+	}
 }

@@ -34,6 +34,7 @@ func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, lo
 			UserAgent: "truenorth/" + Version(), Logger: logger,
 		},
 		RateLimit: config.RequestsPerMinute(), ExtraFields: config.ExtraFields, Logger: logger,
+		ReconcileInterval: config.ReconcileInterval, EndpointURL: config.EndpointURL(), ReenableEndpoint: config.ReenableEndpoint,
 	})
 	if err != nil {
 		return err
