@@ -25,6 +25,8 @@ type commands struct {
 	Users     usersCommand     `cmd:"" help:"Say where the product's users are."`
 	Conflicts conflictsCommand `cmd:"" help:"List and settle link conflicts."`
 	Checkout  checkoutCommand  `cmd:"" help:"Ask for checkouts."`
+	Replay    replayCommand    `cmd:"" help:"Apply stored events again, or compare the mirror with what they say."`
+	Forget    forgetCommand    `cmd:"" help:"Take a customer's personal data out of everything that is kept."`
 	FakePolar fakePolarCommand `cmd:"" help:"Run a fake Polar: its API, a checkout page to pay on, and its webhooks."`
 	Webhook   webhookCommand   `cmd:"" help:"Sign a webhook, or send one: how to check a secret."`
 
@@ -36,7 +38,7 @@ const description = `truenorth keeps a product's own users and its Polar custome
 It reads the same environment as ingest and worker: DATABASE_URL, POLAR_ACCESS_TOKEN, POLAR_API_URL, POLAR_VERSION,
 POLAR_WEBHOOK_SECRETS, CHECKOUT_EXTRA_FIELDS; each secret may come from a file, NAME_FILE.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.`
+Exit codes: 0 done, 1 failed, 2 wrong usage; 3 where a comparison found differences.`
 
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)) }
 
@@ -86,9 +88,18 @@ func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) (cod
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	if err := parsed.Run(&environment{config: config, stdin: stdin, stdout: stdout, stderr: stderr}); err != nil {
 		fmt.Fprintf(stderr, "truenorth: %v\n", err)
+		if c, ok := errors.AsType[coded](err); ok {
+			return c.code
+		}
 		return 1
 	}
 	return 0
+}
+
+// coded is an error that ends the program with an exit code of its own.
+type coded struct {
+	code int
+	error
 }
 
 // openStore opens the database of DATABASE_URL.
