@@ -46,6 +46,7 @@ select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
                   join polar.event_log l on l.seq = o.seq
                  where o.state = 'failed'
                    and o.seq > @after
+                   and l.seq > @after
                    and o.seq <= @up_to
                    and l.received_at >= @since
                    and (cardinality(@types::text[]) = 0 or l.type like any (@types::text[]))
@@ -55,7 +56,7 @@ select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
  order by b.seq;
 
 -- name: EventListApplied :many
--- What was applied, since a time or ever.
+-- seq is bounded on both sides of the join, or a plan may begin each time at the log's beginning.
 select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
   from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
                sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
@@ -64,15 +65,26 @@ select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
                   join polar.event_log l on l.seq = o.seq
                  where o.state = 'applied'
                    and o.seq > @after
-                   and o.applied_at >= @since
-                 order by o.seq
+                   and l.seq > @after
+                 order by l.seq
                  limit @max_rows::integer) e) b
  where b.bytes_before < @max_bytes::bigint
  order by b.seq;
 
+-- name: EventListOfSeqs :many
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
+  from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
+               sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
+          from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+                  from polar.event_log l
+                 where l.seq = any (@seqs::bigint[])) e) b
+ where b.bytes_before < @max_bytes::bigint
+ order by b.seq;
+
 -- name: EventCountKept :one
--- Kept events, by what became of them; those that are neither applied nor failed are not tried yet.
-select (select count(*) from polar.event_log)::bigint as kept,
-       (select count(*) from polar.event_outcome o where o.state = 'failed')::bigint as failed,
-       (select count(*) from polar.event_outcome o where o.state = 'applied')::bigint as applied,
-       now()::timestamptz as at;
+-- Kept events, by what became of them.
+select count(*) filter (where o.state = 'applied')::bigint as applied,
+       count(*) filter (where o.state = 'failed')::bigint as failed,
+       count(*) filter (where o.state is null)::bigint as received
+  from polar.event_log l
+  left join polar.event_outcome o on o.seq = l.seq;

@@ -77,24 +77,35 @@ select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
 
 -- name: EventListStray :many
 -- Events that name a customer though the mirror does not tell so: of types without a table, failed, or not tried yet.
--- What is sold is nobody's.
+-- What is sold is nobody's. Only these bodies are looked into, each by itself (offset 0), not the whole log.
+with stray as materialized (
+    select u.seq
+      from polar.event_log u
+     where split_part(u.type, '.', 1) not in ('organization', 'product', 'discount', 'benefit', 'customer', 'member', 'checkout', 'subscription', 'order', 'refund', 'benefit_grant', 'customer_seat')
+       and u.seq > @after
+    union
+    select o.seq from polar.event_outcome o where o.state = 'failed' and o.seq > @after
+    union
+    select p.seq
+      from polar.event_log p
+     where p.seq > (select s.swept_seq from polar.event_sweep s)
+       and p.seq > @after
+       and not exists (select from polar.event_outcome o where o.seq = p.seq offset 0)
+), named as (
+    select l.seq, l.webhook_id, l.type, l.occurred_at, l.object_id, l.body
+      from (select s.seq from stray s order by s.seq) s
+     cross join lateral (
+           select e.seq, e.webhook_id, e.type, e.occurred_at, e.object_id, e.body
+             from polar.event_log e
+            where e.seq = s.seq
+              and split_part(e.type, '.', 1) not in ('organization', 'product', 'discount', 'benefit')
+              and strpos(lower(e.body), @customer_id::text) > 0
+           offset 0) l
+     limit @max_rows::integer
+)
 select b.seq, b.webhook_id, b.type, b.occurred_at, b.object_id, b.body
-  from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.object_id, e.body,
-               sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
-          from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.object_id, l.body
-                  from polar.event_log l
-                 where l.seq > @after
-                   and l.seq in (select u.seq from polar.event_log u
-                                  where split_part(u.type, '.', 1) not in ('organization', 'product', 'discount', 'benefit', 'customer', 'member', 'checkout', 'subscription', 'order', 'refund', 'benefit_grant', 'customer_seat')
-                                 union all
-                                 select o.seq from polar.event_outcome o where o.state = 'failed'
-                                 union all
-                                 select p.seq from polar.event_log p
-                                  where p.seq > (select s.swept_seq from polar.event_sweep s)
-                                    and not exists (select from polar.event_outcome o where o.seq = p.seq))
-                   and split_part(l.type, '.', 1) not in ('organization', 'product', 'discount', 'benefit')
-                   and strpos(lower(l.body), @customer_id::text) > 0
-                 order by l.seq
-                 limit @max_rows::integer) e) b
+  from (select n.seq, n.webhook_id, n.type, n.occurred_at, n.object_id, n.body,
+               sum(octet_length(n.body)) over (order by n.seq) - octet_length(n.body) as bytes_before
+          from named n) b
  where b.bytes_before < @max_bytes::bigint
  order by b.seq;

@@ -59,7 +59,7 @@ func (c forgetCommand) Run(ctx context.Context, e *environment) error {
 	case errors.Is(err, store.ErrNotFound):
 		return fmt.Errorf("nothing is known of customer %s: nothing was changed", c.Customer)
 	case ctx.Err() != nil:
-		return fmt.Errorf("interrupted: run it again, it goes on where this one ended")
+		return errors.New("interrupted: run it again, it goes on where this one ended")
 	case err != nil:
 		return fmt.Errorf("%w: run it again, it goes on where this one ended", err)
 	}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/truenorth-dev/truenorth/internal/store/storetest"
 )
 
 // TestABuyerPaysInABrowserAndIsLinked is the whole product as a person meets it: `truenorth dev`, the console's first
@@ -237,5 +239,5 @@ func testMain(m *testing.M, stderr io.Writer) int {
 		return 1
 	}
 	built = path
-	return m.Run()
+	return storetest.Main(m)
 }

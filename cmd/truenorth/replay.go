@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -59,7 +60,7 @@ func (t *sinceTime) UnmarshalText(text []byte) error {
 }
 
 // Help is shown by --help.
-func (replayCommand) Help() string { return strings.TrimSpace(replayHelp) }
+func (*replayCommand) Help() string { return strings.TrimSpace(replayHelp) }
 
 // Validate makes sure that it is clear what is meant.
 func (c *replayCommand) Validate() error {
@@ -90,7 +91,7 @@ func (c *replayCommand) again(after int64) string {
 	for _, t := range c.Type {
 		parts = append(parts, "--type", "'"+t+"'")
 	}
-	return strings.Join(append(parts, "--after", fmt.Sprint(after)), " ")
+	return strings.Join(append(parts, "--after", strconv.FormatInt(after, 10)), " ")
 }
 
 // Run replays, or verifies.

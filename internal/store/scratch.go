@@ -135,6 +135,9 @@ func (c *Scratch) InTx(ctx context.Context, do func(tx *Tx) error) error {
 // longestApply is more than any transaction takes that applies events; applied_at is when it began.
 const longestApply = 5 * time.Minute
 
+// tableLate lists the events that ListLateEvents gives.
+const tableLate = "late_event"
+
 // Freeze takes the snapshot in which the schemas are compared: from now on all that is read is of this one moment.
 // Events that were applied since the schema was made may be missing in it; ListLateEvents gives them.
 func (c *Scratch) Freeze(ctx context.Context) error {
@@ -143,21 +146,20 @@ func (c *Scratch) Freeze(ctx context.Context) error {
 		return fmt.Errorf("taking a snapshot: %w", interpret(err))
 	}
 	c.snapshot = tx
+	if _, err := tx.Exec(ctx, "create unlogged table "+c.table(tableLate)+" (seq bigint primary key)"); err != nil {
+		return fmt.Errorf("taking a snapshot: %w", interpret(err))
+	}
+	_, err = tx.Exec(ctx, "insert into "+c.table(tableLate)+" select o.seq from polar.event_outcome o where o.state = 'applied' and o.applied_at >= $1",
+		c.begun.Add(-longestApply))
+	if err != nil {
+		return fmt.Errorf("looking for events applied meanwhile: %w", interpret(err))
+	}
 	return nil
 }
 
 // ListAppliedEvents reads the next events after one of them that are applied, in order, a bounded number at a time.
 func (c *Scratch) ListAppliedEvents(ctx context.Context, after int64) ([]Event, error) {
-	return c.listEvents(ctx, c.store.pool, after, time.Time{})
-}
-
-// ListLateEvents is ListAppliedEvents of what was applied while the schema was being filled, and a little before.
-func (c *Scratch) ListLateEvents(ctx context.Context, after int64) ([]Event, error) {
-	return c.listEvents(ctx, c.snapshot, after, c.begun.Add(-longestApply))
-}
-
-func (c *Scratch) listEvents(ctx context.Context, db dbsqlc.DBTX, after int64, since time.Time) ([]Event, error) {
-	rows, err := c.store.q.EventListApplied(ctx, db, dbsqlc.EventListAppliedParams{After: after, Since: &since, MaxRows: replayRows, MaxBytes: replayBytes})
+	rows, err := c.store.q.EventListApplied(ctx, c.store.pool, dbsqlc.EventListAppliedParams{After: after, MaxRows: replayRows, MaxBytes: replayBytes})
 	if err != nil {
 		return nil, fmt.Errorf("reading applied events: %w", interpret(err))
 	}
@@ -166,6 +168,32 @@ func (c *Scratch) listEvents(ctx context.Context, db dbsqlc.DBTX, after int64, s
 		events[i] = eventOf(dbsqlc.EventReplayListRow(row))
 	}
 	return events, nil
+}
+
+// ListLateEvents is ListAppliedEvents of what was applied while the schema was being filled, and a little before.
+func (c *Scratch) ListLateEvents(ctx context.Context, after int64) ([]Event, error) {
+	for {
+		late, err := c.snapshot.Query(ctx, "select seq from "+c.table(tableLate)+" where seq > $1 order by seq limit $2", after, replayRows)
+		if err != nil {
+			return nil, fmt.Errorf("reading events applied meanwhile: %w", interpret(err))
+		}
+		seqs, err := pgx.CollectRows(late, pgx.RowTo[int64])
+		if err != nil || len(seqs) == 0 {
+			return nil, interpret(err)
+		}
+		rows, err := c.store.q.EventListOfSeqs(ctx, c.snapshot, seqs, replayBytes)
+		if err != nil {
+			return nil, fmt.Errorf("reading events applied meanwhile: %w", interpret(err))
+		}
+		var events []Event
+		for _, row := range rows {
+			events = append(events, eventOf(dbsqlc.EventReplayListRow(row)))
+		}
+		if len(events) > 0 {
+			return events, nil
+		}
+		after = seqs[len(seqs)-1] // an outcome may outlive its event
+	}
 }
 
 // Kept counts the events that are kept, by what became of them.
@@ -185,7 +213,7 @@ func (c *Scratch) CountKept(ctx context.Context) (Kept, error) {
 	if err != nil {
 		return Kept{}, fmt.Errorf("counting events: %w", interpret(err))
 	}
-	return Kept{Applied: row.Applied, Failed: row.Failed, Received: row.Kept - row.Applied - row.Failed}, nil
+	return Kept(row), nil
 }
 
 // Comparison is what came of comparing one table with the one rebuilt.

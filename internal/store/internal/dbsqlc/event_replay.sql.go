@@ -11,29 +11,24 @@ import (
 )
 
 const eventCountKept = `-- name: EventCountKept :one
-select (select count(*) from polar.event_log)::bigint as kept,
-       (select count(*) from polar.event_outcome o where o.state = 'failed')::bigint as failed,
-       (select count(*) from polar.event_outcome o where o.state = 'applied')::bigint as applied,
-       now()::timestamptz as at
+select count(*) filter (where o.state = 'applied')::bigint as applied,
+       count(*) filter (where o.state = 'failed')::bigint as failed,
+       count(*) filter (where o.state is null)::bigint as received
+  from polar.event_log l
+  left join polar.event_outcome o on o.seq = l.seq
 `
 
 type EventCountKeptRow struct {
-	Kept    int64
-	Failed  int64
-	Applied int64
-	At      time.Time
+	Applied  int64
+	Failed   int64
+	Received int64
 }
 
-// Kept events, by what became of them; those that are neither applied nor failed are not tried yet.
+// Kept events, by what became of them.
 func (q *Queries) EventCountKept(ctx context.Context, db DBTX) (EventCountKeptRow, error) {
 	row := db.QueryRow(ctx, eventCountKept)
 	var i EventCountKeptRow
-	err := row.Scan(
-		&i.Kept,
-		&i.Failed,
-		&i.Applied,
-		&i.At,
-	)
+	err := row.Scan(&i.Applied, &i.Failed, &i.Received)
 	return i, err
 }
 
@@ -46,16 +41,15 @@ select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
                   join polar.event_log l on l.seq = o.seq
                  where o.state = 'applied'
                    and o.seq > $1
-                   and o.applied_at >= $2
-                 order by o.seq
-                 limit $3::integer) e) b
- where b.bytes_before < $4::bigint
+                   and l.seq > $1
+                 order by l.seq
+                 limit $2::integer) e) b
+ where b.bytes_before < $3::bigint
  order by b.seq
 `
 
 type EventListAppliedParams struct {
 	After    int64
-	Since    *time.Time
 	MaxRows  int32
 	MaxBytes int64
 }
@@ -68,14 +62,9 @@ type EventListAppliedRow struct {
 	Body       string
 }
 
-// What was applied, since a time or ever.
+// seq is bounded on both sides of the join, or a plan may begin each time at the log's beginning.
 func (q *Queries) EventListApplied(ctx context.Context, db DBTX, arg EventListAppliedParams) ([]EventListAppliedRow, error) {
-	rows, err := db.Query(ctx, eventListApplied,
-		arg.After,
-		arg.Since,
-		arg.MaxRows,
-		arg.MaxBytes,
-	)
+	rows, err := db.Query(ctx, eventListApplied, arg.After, arg.MaxRows, arg.MaxBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +72,51 @@ func (q *Queries) EventListApplied(ctx context.Context, db DBTX, arg EventListAp
 	items := []EventListAppliedRow{}
 	for rows.Next() {
 		var i EventListAppliedRow
+		if err := rows.Scan(
+			&i.Seq,
+			&i.WebhookID,
+			&i.Type,
+			&i.OccurredAt,
+			&i.Body,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const eventListOfSeqs = `-- name: EventListOfSeqs :many
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
+  from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
+               sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
+          from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+                  from polar.event_log l
+                 where l.seq = any ($1::bigint[])) e) b
+ where b.bytes_before < $2::bigint
+ order by b.seq
+`
+
+type EventListOfSeqsRow struct {
+	Seq        int64
+	WebhookID  string
+	Type       string
+	OccurredAt *time.Time
+	Body       string
+}
+
+func (q *Queries) EventListOfSeqs(ctx context.Context, db DBTX, seqs []int64, maxBytes int64) ([]EventListOfSeqsRow, error) {
+	rows, err := db.Query(ctx, eventListOfSeqs, seqs, maxBytes)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []EventListOfSeqsRow{}
+	for rows.Next() {
+		var i EventListOfSeqsRow
 		if err := rows.Scan(
 			&i.Seq,
 			&i.WebhookID,
@@ -232,6 +266,7 @@ select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
                   join polar.event_log l on l.seq = o.seq
                  where o.state = 'failed'
                    and o.seq > $1
+                   and l.seq > $1
                    and o.seq <= $2
                    and l.received_at >= $3
                    and (cardinality($4::text[]) = 0 or l.type like any ($4::text[]))

@@ -170,33 +170,44 @@ func (q *Queries) EventListByObject(ctx context.Context, db DBTX, arg EventListB
 }
 
 const eventListStray = `-- name: EventListStray :many
+with stray as materialized (
+    select u.seq
+      from polar.event_log u
+     where split_part(u.type, '.', 1) not in ('organization', 'product', 'discount', 'benefit', 'customer', 'member', 'checkout', 'subscription', 'order', 'refund', 'benefit_grant', 'customer_seat')
+       and u.seq > $2
+    union
+    select o.seq from polar.event_outcome o where o.state = 'failed' and o.seq > $2
+    union
+    select p.seq
+      from polar.event_log p
+     where p.seq > (select s.swept_seq from polar.event_sweep s)
+       and p.seq > $2
+       and not exists (select from polar.event_outcome o where o.seq = p.seq offset 0)
+), named as (
+    select l.seq, l.webhook_id, l.type, l.occurred_at, l.object_id, l.body
+      from (select s.seq from stray s order by s.seq) s
+     cross join lateral (
+           select e.seq, e.webhook_id, e.type, e.occurred_at, e.object_id, e.body
+             from polar.event_log e
+            where e.seq = s.seq
+              and split_part(e.type, '.', 1) not in ('organization', 'product', 'discount', 'benefit')
+              and strpos(lower(e.body), $3::text) > 0
+           offset 0) l
+     limit $4::integer
+)
 select b.seq, b.webhook_id, b.type, b.occurred_at, b.object_id, b.body
-  from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.object_id, e.body,
-               sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
-          from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.object_id, l.body
-                  from polar.event_log l
-                 where l.seq > $1
-                   and l.seq in (select u.seq from polar.event_log u
-                                  where split_part(u.type, '.', 1) not in ('organization', 'product', 'discount', 'benefit', 'customer', 'member', 'checkout', 'subscription', 'order', 'refund', 'benefit_grant', 'customer_seat')
-                                 union all
-                                 select o.seq from polar.event_outcome o where o.state = 'failed'
-                                 union all
-                                 select p.seq from polar.event_log p
-                                  where p.seq > (select s.swept_seq from polar.event_sweep s)
-                                    and not exists (select from polar.event_outcome o where o.seq = p.seq))
-                   and split_part(l.type, '.', 1) not in ('organization', 'product', 'discount', 'benefit')
-                   and strpos(lower(l.body), $2::text) > 0
-                 order by l.seq
-                 limit $3::integer) e) b
- where b.bytes_before < $4::bigint
+  from (select n.seq, n.webhook_id, n.type, n.occurred_at, n.object_id, n.body,
+               sum(octet_length(n.body)) over (order by n.seq) - octet_length(n.body) as bytes_before
+          from named n) b
+ where b.bytes_before < $1::bigint
  order by b.seq
 `
 
 type EventListStrayParams struct {
+	MaxBytes   int64
 	After      int64
 	CustomerID string
 	MaxRows    int32
-	MaxBytes   int64
 }
 
 type EventListStrayRow struct {
@@ -209,13 +220,13 @@ type EventListStrayRow struct {
 }
 
 // Events that name a customer though the mirror does not tell so: of types without a table, failed, or not tried yet.
-// What is sold is nobody's.
+// What is sold is nobody's. Only these bodies are looked into, each by itself (offset 0), not the whole log.
 func (q *Queries) EventListStray(ctx context.Context, db DBTX, arg EventListStrayParams) ([]EventListStrayRow, error) {
 	rows, err := db.Query(ctx, eventListStray,
+		arg.MaxBytes,
 		arg.After,
 		arg.CustomerID,
 		arg.MaxRows,
-		arg.MaxBytes,
 	)
 	if err != nil {
 		return nil, err
