@@ -113,16 +113,21 @@ select 'received'::text, count(*)::bigint
 -- name: EventLastReceivedAt :one
 select l.received_at from polar.event_log l order by l.seq desc limit 1;
 
--- name: EventOutcomeUpsertMany :exec
--- An empty error means applied.
-insert into polar.event_outcome as o (seq, state, applied_at, error)
-select g.seq,
-       case when g.error = '' then 'applied' else 'failed' end,
-       case when g.error = '' then now() end,
-       nullif(g.error, '')
-  from (select unnest(@seqs::bigint[]) as seq, unnest(@errors::text[]) as error) g
- order by g.seq
-on conflict (seq) do update
-   set state = excluded.state, applied_at = excluded.applied_at, error = excluded.error,
-       tries = o.tries + 1, tried_at = now()
- where o.state <> 'applied';
+-- name: EventOutcomeUpsertMany :one
+-- An empty error means applied. Says whether any customer is forgotten, so that nobody has to ask for itself.
+with given as (
+    select unnest(@seqs::bigint[]) as seq, unnest(@errors::text[]) as error
+), written as (
+    insert into polar.event_outcome as o (seq, state, applied_at, error)
+    select g.seq,
+           case when g.error = '' then 'applied' else 'failed' end,
+           case when g.error = '' then now() end,
+           nullif(g.error, '')
+      from given g
+     order by g.seq
+    on conflict (seq) do update
+       set state = excluded.state, applied_at = excluded.applied_at, error = excluded.error,
+           tries = o.tries + 1, tried_at = now()
+     where o.state <> 'applied'
+)
+select exists (select from polar.forgotten_customer) as forgotten;

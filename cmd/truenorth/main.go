@@ -29,6 +29,8 @@ type commands struct {
 	Unlink    unlinkCommand    `cmd:"" help:"End a Polar customer's link to its local user, for good."`
 	Checkout  checkoutCommand  `cmd:"" help:"Ask for checkouts."`
 	Endpoint  endpointCommand  `cmd:"" help:"Look after Polar's webhook endpoint: set it up, check it, rotate its secret, fetch what it missed."`
+	Replay    replayCommand    `cmd:"" help:"Apply stored events again, or compare the mirror with what they say."`
+	Forget    forgetCommand    `cmd:"" help:"Take a customer's personal data out of everything that is kept."`
 	FakePolar fakePolarCommand `cmd:"" help:"Run a fake Polar: its API, a checkout page to pay on, and its webhooks."`
 	Webhook   webhookCommand   `cmd:"" help:"Sign a webhook, or send one: how to check a secret."`
 

@@ -63,26 +63,27 @@ func (w *applyEventsWorker) Work(ctx context.Context, job *river.Job[ApplyEvents
 	if err != nil {
 		return err
 	}
-	r.logger.InfoContext(ctx, "events applied", slog.Int64("job", job.ID), slog.Int("events", len(events)), slog.Int("failed", failed),
+	r.logger.InfoContext(ctx, "events applied", slog.Int64("job", job.ID), slog.Int("events", len(events)), slog.Int("failed", len(failed)),
 		slog.Duration("took", time.Since(started)), slog.Duration("waited", started.Sub(job.CreatedAt)))
 	return nil
 }
 
 // applyEvents brings events into the mirror in one transaction. Where Postgres refuses content, it halves the batch
-// until the event at fault stands alone: the rest applies, and that one fails with its reason. It returns how many failed.
-func (r *Runner) applyEvents(ctx context.Context, events []store.Event) (failed int, err error) {
+// until the event at fault stands alone: the rest applies, and that one fails with its reason. It returns those that
+// failed, in order.
+func (r *Runner) applyEvents(ctx context.Context, events []store.Event) (failed []EventFailure, err error) {
 	c := decodeEvents(events)
 	err = r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyChange(ctx, tx, c) })
 	if err == nil {
 		return c.failures(), nil
 	}
 	if !errors.Is(err, store.ErrRefused) {
-		return 0, err
+		return nil, err
 	}
 	if len(events) == 1 {
 		r.logger.WarnContext(ctx, "event refused", slog.String("webhook_id", events[0].WebhookID), slog.String("type", events[0].Type), slog.String("error", err.Error()))
-		outcome := []store.Outcome{{Seq: events[0].Seq, Error: err.Error()}}
-		return 1, r.store.InTx(ctx, func(tx *store.Tx) error { return tx.SetOutcomes(ctx, outcome) })
+		c.outcomes[0].Error = err.Error()
+		return c.failures(), r.settleRefused(ctx, c)
 	}
 	half := len(events) / 2
 	first, err := r.applyEvents(ctx, events[:half])
@@ -90,7 +91,15 @@ func (r *Runner) applyEvents(ctx context.Context, events []store.Event) (failed 
 		return first, err
 	}
 	second, err := r.applyEvents(ctx, events[half:])
-	return first + second, err
+	return append(first, second...), err
+}
+
+// EventFailure is an event that could not be applied.
+type EventFailure struct {
+	Seq       int64  `json:"seq"`
+	WebhookID string `json:"webhook_id"`
+	Type      string `json:"type"`
+	Error     string `json:"error"`
 }
 
 // version is one version of an object, out of one event.
@@ -134,24 +143,25 @@ func tieRank(status polar.CheckoutStatus) int {
 
 // change is what a batch of events asks of the mirror.
 type change struct {
+	events   []store.Event
 	objects  map[string][]*version // by type
 	states   []*version            // customer.state_changed
 	outcomes []store.Outcome
 }
 
-func (c *change) failures() int {
-	n := 0
-	for _, o := range c.outcomes {
+func (c *change) failures() []EventFailure {
+	var failed []EventFailure
+	for i, o := range c.outcomes {
 		if o.Error != "" {
-			n++
+			failed = append(failed, EventFailure{Seq: o.Seq, WebhookID: c.events[i].WebhookID, Type: c.events[i].Type, Error: o.Error})
 		}
 	}
-	return n
+	return failed
 }
 
 // decodeEvents sorts events by what they speak of. What can never succeed gets its outcome here.
 func decodeEvents(events []store.Event) *change {
-	c := &change{objects: map[string][]*version{}}
+	c := &change{events: events, objects: map[string][]*version{}}
 	for _, e := range events {
 		outcome := store.Outcome{Seq: e.Seq}
 		if err := c.add(e); err != nil {
@@ -275,22 +285,14 @@ func (r *Runner) applyChange(ctx context.Context, tx *store.Tx, c *change) error
 	}
 	var toLink []uuid.UUID
 	for _, objectType := range mirrored {
-		versions := c.objects[objectType]
-		if objectType == typeCustomer {
-			ids, err := r.applyCustomers(ctx, tx, versions, c.states)
-			if err != nil {
-				return err
-			}
-			toLink = append(toLink, ids...)
-			continue
-		}
-		if len(versions) == 0 {
-			continue
-		}
-		if err := r.mirror(ctx, tx, objectType, versions); err != nil {
+		if err := r.mirrorChange(ctx, tx, c, objectType); err != nil {
 			return err
 		}
-		if objectType == typeCheckout {
+		versions := c.objects[objectType]
+		switch {
+		case objectType == typeCustomer:
+			toLink = append(append(toLink, idsOf(versions)...), idsOf(c.states)...)
+		case objectType == typeCheckout && len(versions) > 0:
 			ids, err := r.followCheckouts(ctx, tx, versions)
 			if err != nil {
 				return err
@@ -301,7 +303,15 @@ func (r *Runner) applyChange(ctx context.Context, tx *store.Tx, c *change) error
 	if err := r.linkCustomers(ctx, tx, toLink); err != nil {
 		return err
 	}
-	return tx.SetOutcomes(ctx, c.outcomes)
+	return r.settle(ctx, tx, c)
+}
+
+// mirrorChange brings into the mirror what a change says of one type of objects.
+func (r *Runner) mirrorChange(ctx context.Context, tx *store.Tx, c *change, objectType string) error {
+	if objectType == typeCustomer {
+		return r.mirrorCustomers(ctx, tx, c.objects[objectType], c.states)
+	}
+	return r.mirror(ctx, tx, objectType, c.objects[objectType])
 }
 
 // lockCustomers takes all customers that versions speak of, in one order and before any row: a customer is written at
@@ -336,23 +346,20 @@ func (r *Runner) mirror(ctx context.Context, tx *store.Tx, objectType string, ve
 	return nil
 }
 
-func (r *Runner) applyCustomers(ctx context.Context, tx *store.Tx, versions, states []*version) ([]uuid.UUID, error) {
-	ids := append(idsOf(versions), idsOf(states)...)
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	if len(versions) > 0 {
-		if err := r.mirror(ctx, tx, typeCustomer, versions); err != nil {
-			return nil, err
-		}
+func (r *Runner) mirrorCustomers(ctx context.Context, tx *store.Tx, versions, states []*version) error {
+	if err := r.mirror(ctx, tx, typeCustomer, versions); err != nil {
+		return err
 	}
 	if len(states) > 0 {
 		best, _ := newest(states)
 		if err := tx.UpsertCustomerStates(ctx, objectsOf(best)); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return ids, tx.OverlayCustomerStates(ctx, ids)
+	if ids := append(idsOf(versions), idsOf(states)...); len(ids) > 0 {
+		return tx.OverlayCustomerStates(ctx, ids)
+	}
+	return nil
 }
 
 // followCheckouts brings requests to what their checkouts say. It returns the customers whose links may follow.
@@ -381,9 +388,10 @@ func (r *Runner) followCheckouts(ctx context.Context, tx *store.Tx, versions []*
 	return customers, r.refresh(ctx, tx, typeCustomer, missing)
 }
 
-// refresh has objects read from Polar, outside the transaction. Only what Polar has a read for is asked about.
+// refresh has objects read from Polar, outside the transaction. Only what Polar has a read for is asked about, and only
+// by who can enqueue: a mirror that is rebuilt to be compared asks nothing.
 func (r *Runner) refresh(ctx context.Context, tx *store.Tx, objectType string, ids []uuid.UUID) error {
-	if len(ids) == 0 || (objectType != typeCustomer && objectType != typeCheckout) {
+	if r.client == nil || len(ids) == 0 || (objectType != typeCustomer && objectType != typeCheckout) {
 		return nil
 	}
 	var params []river.InsertManyParams
@@ -501,6 +509,10 @@ func (r *Runner) followReads(ctx context.Context, tx *store.Tx, objectType strin
 	case typeCheckout:
 		toLink, err := r.followCheckouts(ctx, tx, versions)
 		if err != nil {
+			return err
+		}
+		over := slices.DeleteFunc(slices.Clone(versions), func(v *version) bool { return !v.checkout.Status.Terminal() })
+		if err := blankCheckouts(ctx, tx, idsOf(over)); err != nil {
 			return err
 		}
 		return r.linkCustomers(ctx, tx, toLink)

@@ -69,7 +69,7 @@ func storableText(s string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD")
 }
 
-// Event is a stored event that is not applied yet.
+// Event is a stored event.
 type Event struct {
 	Seq        int64
 	WebhookID  string
@@ -117,17 +117,19 @@ type Outcome struct {
 	Error string // empty: applied
 }
 
-// SetOutcomes records what became of events; what was applied stays applied.
-func (t *Tx) SetOutcomes(ctx context.Context, outcomes []Outcome) error {
+// SetOutcomes records what became of events; what was applied stays applied. forgotten tells that there are customers
+// of whom no personal data may be kept.
+func (t *Tx) SetOutcomes(ctx context.Context, outcomes []Outcome) (forgotten bool, err error) {
 	seqs := make([]int64, len(outcomes))
 	reasons := make([]string, len(outcomes))
 	for i, o := range outcomes {
 		seqs[i], reasons[i] = o.Seq, storableText(o.Error)
 	}
-	if err := t.q.EventOutcomeUpsertMany(ctx, t.tx, seqs, reasons); err != nil {
-		return fmt.Errorf("recording the outcome of %d events: %w", len(outcomes), interpret(err))
+	forgotten, err = t.q.EventOutcomeUpsertMany(ctx, t.tx, seqs, reasons)
+	if err != nil {
+		return false, fmt.Errorf("recording the outcome of %d events: %w", len(outcomes), interpret(err))
 	}
-	return nil
+	return forgotten, nil
 }
 
 // Swept is what one pass of SweepEvents saw.

@@ -37,7 +37,7 @@ type Mirrored struct {
 // id stands at most once. lift lets a read by id that shows an object alive take a tombstone away. Errors: ErrRefused
 // where Postgres cannot hold a document, ErrUnavailable.
 func (t *Tx) MirrorObjects(ctx context.Context, objectType, from string, objects []Object, lift bool) (Mirrored, error) {
-	params := dbsqlc.MirrorObjectsParams{ObjectType: objectType, VersionFrom: from, Lift: lift}
+	params := dbsqlc.MirrorObjectsParams{ObjectType: objectType, VersionFrom: from, Lift: lift, Target: t.mirror}
 	for _, o := range objects {
 		params.Ids = append(params.Ids, o.ID)
 		params.Docs = append(params.Docs, o.Doc)
@@ -54,27 +54,22 @@ func (t *Tx) MirrorObjects(ctx context.Context, objectType, from string, objects
 
 // UpsertCustomerStates keeps the newest state of each customer; each id stands at most once.
 func (t *Tx) UpsertCustomerStates(ctx context.Context, states []Object) error {
-	params := dbsqlc.CustomerStateUpsertManyParams{}
-	ids := make([]uuid.UUID, 0, len(states))
+	params := dbsqlc.MirrorCustomerStatesParams{Target: t.mirror}
 	for _, s := range states {
-		ids = append(ids, s.ID)
-		params.CustomerIds = append(params.CustomerIds, s.ID)
+		params.Ids = append(params.Ids, s.ID)
 		params.Docs = append(params.Docs, s.Doc)
 		params.VersionAts = append(params.VersionAts, storable(s.VersionAt))
 		params.WebhookIds = append(params.WebhookIds, s.WebhookID)
 	}
-	if _, err := t.q.CustomerStateUpsertMany(ctx, t.tx, params); err != nil {
+	if err := t.q.MirrorCustomerStates(ctx, t.tx, params); err != nil {
 		return fmt.Errorf("writing %d customer states: %w", len(states), interpret(err))
-	}
-	if err := t.q.CustomerInsertFromState(ctx, t.tx, ids); err != nil {
-		return fmt.Errorf("inserting customers from their states: %w", interpret(err))
 	}
 	return nil
 }
 
 // OverlayCustomerStates lays states over the full documents of these customers, where the state is the newer.
 func (t *Tx) OverlayCustomerStates(ctx context.Context, ids []uuid.UUID) error {
-	if err := t.q.CustomerOverlayState(ctx, t.tx, ids); err != nil {
+	if err := t.q.OverlayCustomerStates(ctx, t.tx, ids, t.mirror); err != nil {
 		return fmt.Errorf("laying states over %d customers: %w", len(ids), interpret(err))
 	}
 	return nil

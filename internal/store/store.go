@@ -103,8 +103,9 @@ func (s *Store) WaitReady(ctx context.Context, onWait func(error)) error {
 
 // Tx is one transaction.
 type Tx struct {
-	tx pgx.Tx
-	q  *dbsqlc.Queries
+	tx     pgx.Tx
+	q      *dbsqlc.Queries
+	mirror string // the schema whose mirror is written: Schema, or a Scratch
 }
 
 // Pgx is the transaction below, for River's InsertTx.
@@ -116,7 +117,7 @@ func (s *Store) InTx(ctx context.Context, do func(tx *Tx) error) error {
 	if err != nil {
 		return fmt.Errorf("beginning a transaction: %w", interpret(err))
 	}
-	if err := do(&Tx{tx: tx, q: s.q}); err != nil {
+	if err := do(&Tx{tx: tx, q: s.q, mirror: Schema}); err != nil {
 		// ctx may be over by now, and the connection shall go back to the pool clean.
 		rollbackCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()

@@ -213,24 +213,31 @@ func (q *Queries) EventListBySeq(ctx context.Context, db DBTX, seqs []int64) ([]
 	return items, nil
 }
 
-const eventOutcomeUpsertMany = `-- name: EventOutcomeUpsertMany :exec
-insert into polar.event_outcome as o (seq, state, applied_at, error)
-select g.seq,
-       case when g.error = '' then 'applied' else 'failed' end,
-       case when g.error = '' then now() end,
-       nullif(g.error, '')
-  from (select unnest($1::bigint[]) as seq, unnest($2::text[]) as error) g
- order by g.seq
-on conflict (seq) do update
-   set state = excluded.state, applied_at = excluded.applied_at, error = excluded.error,
-       tries = o.tries + 1, tried_at = now()
- where o.state <> 'applied'
+const eventOutcomeUpsertMany = `-- name: EventOutcomeUpsertMany :one
+with given as (
+    select unnest($1::bigint[]) as seq, unnest($2::text[]) as error
+), written as (
+    insert into polar.event_outcome as o (seq, state, applied_at, error)
+    select g.seq,
+           case when g.error = '' then 'applied' else 'failed' end,
+           case when g.error = '' then now() end,
+           nullif(g.error, '')
+      from given g
+     order by g.seq
+    on conflict (seq) do update
+       set state = excluded.state, applied_at = excluded.applied_at, error = excluded.error,
+           tries = o.tries + 1, tried_at = now()
+     where o.state <> 'applied'
+)
+select exists (select from polar.forgotten_customer) as forgotten
 `
 
-// An empty error means applied.
-func (q *Queries) EventOutcomeUpsertMany(ctx context.Context, db DBTX, seqs []int64, errors []string) error {
-	_, err := db.Exec(ctx, eventOutcomeUpsertMany, seqs, errors)
-	return err
+// An empty error means applied. Says whether any customer is forgotten, so that nobody has to ask for itself.
+func (q *Queries) EventOutcomeUpsertMany(ctx context.Context, db DBTX, seqs []int64, errors []string) (bool, error) {
+	row := db.QueryRow(ctx, eventOutcomeUpsertMany, seqs, errors)
+	var forgotten bool
+	err := row.Scan(&forgotten)
+	return forgotten, err
 }
 
 const eventSweep = `-- name: EventSweep :one

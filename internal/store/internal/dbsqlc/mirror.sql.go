@@ -30,21 +30,6 @@ func (q *Queries) CustomerGet(ctx context.Context, db DBTX, id uuid.UUID) (Custo
 	return i, err
 }
 
-const customerInsertFromState = `-- name: CustomerInsertFromState :exec
-insert into polar.customer (id, doc, base, version_from)
-select s.customer_id, s.doc, '{}', 'event'
-  from polar.customer_state s
- where s.customer_id = any ($1::uuid[])
- order by s.customer_id
-on conflict (id) do nothing
-`
-
-// A customer of which only its state is known: an empty full document, older than any other.
-func (q *Queries) CustomerInsertFromState(ctx context.Context, db DBTX, ids []uuid.UUID) error {
-	_, err := db.Exec(ctx, customerInsertFromState, ids)
-	return err
-}
-
 const customerListByExternalID = `-- name: CustomerListByExternalID :many
 select c.id from polar.customer c where c.external_id = $1 and c.deleted_at is null order by c.id
 `
@@ -93,90 +78,34 @@ func (q *Queries) CustomerListExisting(ctx context.Context, db DBTX, ids []uuid.
 	return items, nil
 }
 
-const customerOverlayState = `-- name: CustomerOverlayState :exec
-update polar.customer c
-   set base = n.full_doc,
-       doc = n.full_doc || s.doc,
-       deleted_at = polar.json_time(s.doc, 'deleted_at'),
-       synced_at = now()
-  from polar.customer_state s,
-       lateral (select coalesce(f.base, f.doc) as full_doc from polar.customer f where f.id = s.customer_id) n
- where s.customer_id = c.id
-   and c.id = any ($1::uuid[])
-   and not c.tombstone
-   and polar.is_newer('event', false, s.version_at, s.version_modified_at, 0, s.version_webhook_id,
-                      c.version_from, false, c.version_at, c.version_modified_at, 0, c.version_webhook_id)
-   and c.doc is distinct from (n.full_doc || s.doc)
+const mirrorCustomerStates = `-- name: MirrorCustomerStates :exec
+select polar.mirror_customer_states($1::uuid[], $2::jsonb[], $3::timestamptz[], $4::text[], $5::text)
 `
 
-// Lays the newest state's fields over the newest full document, where the state is the newer of the two.
-func (q *Queries) CustomerOverlayState(ctx context.Context, db DBTX, ids []uuid.UUID) error {
-	_, err := db.Exec(ctx, customerOverlayState, ids)
-	return err
+type MirrorCustomerStatesParams struct {
+	Ids        []uuid.UUID
+	Docs       []json.RawMessage
+	VersionAts []time.Time
+	WebhookIds []string
+	Target     string
 }
 
-const customerStateUpsertMany = `-- name: CustomerStateUpsertMany :many
-insert into polar.customer_state as o (customer_id, doc, active_subscriptions, granted_benefits, active_meters, version_at, version_modified_at, version_webhook_id)
-select g.customer_id,
-       g.doc - 'active_subscriptions' - 'granted_benefits' - 'active_meters',
-       coalesce(g.doc -> 'active_subscriptions', '[]'),
-       coalesce(g.doc -> 'granted_benefits', '[]'),
-       coalesce(g.doc -> 'active_meters', '[]'),
-       g.version_at,
-       coalesce(polar.json_time(g.doc, 'modified_at'), polar.json_time(g.doc, 'created_at'), '-infinity'),
-       g.webhook_id
-  from (select unnest($1::uuid[]) as customer_id,
-               unnest($2::jsonb[]) as doc,
-               unnest($3::timestamptz[]) as version_at,
-               unnest($4::text[]) as webhook_id) g
- order by g.customer_id
-on conflict (customer_id) do update
-   set doc = excluded.doc, active_subscriptions = excluded.active_subscriptions, granted_benefits = excluded.granted_benefits,
-       active_meters = excluded.active_meters, version_at = excluded.version_at,
-       version_modified_at = excluded.version_modified_at, version_webhook_id = excluded.version_webhook_id, synced_at = now()
- where polar.is_newer('event', false, excluded.version_at, excluded.version_modified_at, 0, excluded.version_webhook_id,
-                      'event', false, o.version_at, o.version_modified_at, 0, o.version_webhook_id)
-returning customer_id
-`
-
-type CustomerStateUpsertManyParams struct {
-	CustomerIds []uuid.UUID
-	Docs        []json.RawMessage
-	VersionAts  []time.Time
-	WebhookIds  []string
-}
-
-// Keeps the newest customer.state_changed of each customer; the ids of those that were newer.
-func (q *Queries) CustomerStateUpsertMany(ctx context.Context, db DBTX, arg CustomerStateUpsertManyParams) ([]uuid.UUID, error) {
-	rows, err := db.Query(ctx, customerStateUpsertMany,
-		arg.CustomerIds,
+func (q *Queries) MirrorCustomerStates(ctx context.Context, db DBTX, arg MirrorCustomerStatesParams) error {
+	_, err := db.Exec(ctx, mirrorCustomerStates,
+		arg.Ids,
 		arg.Docs,
 		arg.VersionAts,
 		arg.WebhookIds,
+		arg.Target,
 	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []uuid.UUID{}
-	for rows.Next() {
-		var customer_id uuid.UUID
-		if err := rows.Scan(&customer_id); err != nil {
-			return nil, err
-		}
-		items = append(items, customer_id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+	return err
 }
 
 const mirrorObjects = `-- name: MirrorObjects :one
 select m.written::uuid[] as written, m.tied::uuid[] as tied
   from polar.mirror_objects(
            $1::text, $2::uuid[], $3::jsonb[], $4::boolean[], $5::timestamptz[],
-           $6::text, $7::text[], $8::boolean) as m
+           $6::text, $7::text[], $8::boolean, $9::text) as m
 `
 
 type MirrorObjectsParams struct {
@@ -188,6 +117,7 @@ type MirrorObjectsParams struct {
 	VersionFrom string
 	WebhookIds  []string
 	Lift        bool
+	Target      string
 }
 
 type MirrorObjectsRow struct {
@@ -205,6 +135,7 @@ func (q *Queries) MirrorObjects(ctx context.Context, db DBTX, arg MirrorObjectsP
 		arg.VersionFrom,
 		arg.WebhookIds,
 		arg.Lift,
+		arg.Target,
 	)
 	var i MirrorObjectsRow
 	err := row.Scan(&i.Written, &i.Tied)
@@ -235,4 +166,13 @@ func (q *Queries) OrganizationPinned(ctx context.Context, db DBTX) (uuid.UUID, e
 	var organization_id uuid.UUID
 	err := row.Scan(&organization_id)
 	return organization_id, err
+}
+
+const overlayCustomerStates = `-- name: OverlayCustomerStates :exec
+select polar.overlay_customer_states($1::uuid[], $2::text)
+`
+
+func (q *Queries) OverlayCustomerStates(ctx context.Context, db DBTX, ids []uuid.UUID, target string) error {
+	_, err := db.Exec(ctx, overlayCustomerStates, ids, target)
+	return err
 }

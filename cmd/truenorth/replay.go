@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/truenorth-dev/truenorth/cmd/internal/program"
+	"github.com/truenorth-dev/truenorth/internal/jobs"
+	"github.com/truenorth-dev/truenorth/internal/store"
+)
+
+// replayHelp is what stands below the flags.
+const replayHelp = `
+Stored events are applied again in this process, as the worker does it. Newest wins, so it does no harm to apply an event
+twice, nor while workers run. It needs DATABASE_URL only.
+
+  truenorth replay --failed             after the cause is gone
+  truenorth replay --since 24h          what came in the last day
+  truenorth replay --type 'checkout.*'  all events of checkouts
+  truenorth replay --verify             does the mirror say what the events say?
+
+Exit codes: 0 all applied, or all equal; 1 some failed; 2 wrong usage; 3 rows differ (--verify).`
+
+type replayCommand struct {
+	Failed bool      `help:"Events whose last try failed."`
+	Since  sinceTime `help:"Events received since: a time (RFC 3339) or a duration, such as 24h." placeholder:"TIME"`
+	Type   []string  `help:"Events of this type; * stands for any text. May be given several times." placeholder:"PATTERN"`
+	All    bool      `help:"All events."`
+	Verify bool      `help:"Change nothing: rebuild the mirror beside the real one and compare."`
+	After  int64     `help:"Go on after this event, where an earlier replay was interrupted." placeholder:"SEQ"`
+	DryRun bool      `help:"Only count."`
+	JSON   bool      `help:"Print JSON."`
+}
+
+// sinceTime is a moment, given as such or as how long ago it was.
+type sinceTime struct{ time.Time }
+
+// UnmarshalText reads an RFC 3339 time or a duration.
+func (t *sinceTime) UnmarshalText(text []byte) error {
+	if d, err := time.ParseDuration(string(text)); err == nil && d > 0 {
+		t.Time = time.Now().Add(-d)
+		return nil
+	}
+	at, err := time.Parse(time.RFC3339, string(text))
+	if err != nil {
+		return fmt.Errorf("%q is neither a time such as 2026-10-30T12:00:00Z nor a duration such as 24h", text)
+	}
+	t.Time = at
+	return nil
+}
+
+// Help is shown by --help.
+func (*replayCommand) Help() string { return strings.TrimSpace(replayHelp) }
+
+// Validate makes sure that it is clear what is meant.
+func (c *replayCommand) Validate() error {
+	narrowed := c.Failed || !c.Since.IsZero() || len(c.Type) > 0
+	switch {
+	case c.Verify && (narrowed || c.All || c.DryRun || c.After != 0):
+		return errors.New("--verify compares everything: give it alone")
+	case c.All && narrowed:
+		return errors.New("--all is all events: give it, or --failed, --since and --type, alone or together")
+	case !c.Verify && !c.All && !narrowed:
+		return errors.New("say which events: --failed, --since, --type or --all; or --verify")
+	}
+	return nil
+}
+
+// again is the command that goes on after an event.
+func (c *replayCommand) again(after int64) string {
+	parts := []string{"truenorth", "replay"}
+	if c.All {
+		parts = append(parts, "--all")
+	}
+	if c.Failed {
+		parts = append(parts, "--failed")
+	}
+	if !c.Since.IsZero() {
+		parts = append(parts, "--since", c.Since.UTC().Format(time.RFC3339))
+	}
+	for _, t := range c.Type {
+		parts = append(parts, "--type", "'"+t+"'")
+	}
+	return strings.Join(append(parts, "--after", strconv.FormatInt(after, 10)), " ")
+}
+
+// Run replays, or verifies.
+func (c *replayCommand) Run(ctx context.Context, e *environment) error {
+	s, err := e.openStore()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := s.Ping(ctx); err != nil {
+		return err
+	}
+	if c.Verify {
+		return c.verify(ctx, e, s)
+	}
+	replay := store.Replay{Failed: c.Failed, Since: c.Since.Time, Types: c.Type, After: c.After}
+	total, _, err := s.CountReplay(ctx, replay)
+	if err != nil {
+		return err
+	}
+	if c.DryRun {
+		if c.JSON {
+			return e.printJSON(map[string]int64{"events": total})
+		}
+		fmt.Fprintf(e.stdout, "%d events would be applied again\n", total)
+		return nil
+	}
+	bar := newProgress(e.stderr)
+	report, err := jobs.Replay(ctx, s, program.NewLogger(e.stderr, slog.LevelError, "truenorth"), replay, func(done int64) { bar.show("replaying", done, total) })
+	bar.close()
+	if printErr := c.print(e, report, total, err != nil); printErr != nil {
+		return errors.Join(err, printErr)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("interrupted after %d of %d events; go on with: %s", report.Events, total, c.again(report.LastSeq))
+	case err != nil:
+		return fmt.Errorf("%w (%d of %d events are done; go on with: %s)", err, report.Events, total, c.again(report.LastSeq))
+	case report.Failed > 0:
+		return fmt.Errorf("%d events failed", report.Failed)
+	}
+	return nil
+}
+
+func (c *replayCommand) print(e *environment, report jobs.Replayed, total int64, cut bool) error {
+	if c.JSON {
+		failures := report.Failures
+		if failures == nil {
+			failures = []jobs.EventFailure{}
+		}
+		return e.printJSON(struct {
+			Matching int64               `json:"matching"`
+			Events   int64               `json:"events"`
+			Applied  int64               `json:"applied"`
+			Failed   int64               `json:"failed"`
+			LastSeq  int64               `json:"last_seq"`
+			Complete bool                `json:"complete"`
+			Failures []jobs.EventFailure `json:"failures"`
+		}{total, report.Events, report.Events - report.Failed, report.Failed, report.LastSeq, !cut, failures})
+	}
+	fmt.Fprintf(e.stdout, "%d events applied again\n", report.Events-report.Failed)
+	return printFailures(e, "failed", report.Failures, report.Failed)
+}
+
+func printFailures(e *environment, what string, failures []jobs.EventFailure, total int64) error {
+	if total == 0 {
+		return nil
+	}
+	fmt.Fprintf(e.stdout, "%d events %s:\n", total, what)
+	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "  WEBHOOK ID\tTYPE\tERROR")
+	for _, f := range failures {
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", f.WebhookID, f.Type, f.Error)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if more := total - int64(len(failures)); more > 0 {
+		fmt.Fprintf(e.stdout, "  and %d more: select webhook_id, type, error from polar.event where state = 'failed'\n", more)
+	}
+	return nil
+}
+
+func (c *replayCommand) verify(ctx context.Context, e *environment, s *store.Store) error {
+	bar := newProgress(e.stderr)
+	verified, err := jobs.Verify(ctx, s, program.NewLogger(e.stderr, slog.LevelError, "truenorth"), func(done, total int64) {
+		bar.show("rebuilding", done, total)
+	})
+	bar.close()
+	if err != nil {
+		if ctx.Err() != nil {
+			return errors.New("interrupted: nothing is left of the scratch schema, and nothing was changed")
+		}
+		return err
+	}
+	if c.JSON {
+		err = e.printJSON(verification(verified))
+	} else {
+		err = printVerified(e, verified)
+	}
+	if err == nil && !verified.Equal() {
+		return &exitError{code: exitDrift, err: errors.New("the mirror differs from what its events say")}
+	}
+	return err
+}
+
+func printVerified(e *environment, v jobs.Verified) error {
+	fmt.Fprintf(e.stdout, "rebuilt from %d events", v.Kept.Applied)
+	if v.Kept.Failed > 0 || v.Kept.Received > 0 {
+		fmt.Fprintf(e.stdout, " (not in the mirror either: %d failed, %d not tried yet)", v.Kept.Failed, v.Kept.Received)
+	}
+	fmt.Fprintln(e.stdout)
+	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "TABLE\tCOMPARED\tEQUAL\tDIFFERENT\tFROM READS\tEVENT NOT KEPT\tLIFTED BY A READ")
+	for _, t := range v.Tables {
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\n", t.Table, t.Equal+t.Different, t.Equal, t.Different, t.FromReads, t.NotKept, t.Lifted)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if len(v.Differences) > 0 {
+		fmt.Fprintln(e.stdout)
+		fmt.Fprintln(w, "TABLE\tID\tDIFFERS IN")
+		for _, d := range v.Differences {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", d.Table, d.ID, strings.Join(d.Fields, ", "))
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	return printFailures(e, "that were applied are refused now", v.Refused, v.Unbuilt)
+}
+
+// verification is Verified as JSON.
+func verification(v jobs.Verified) any {
+	type table struct {
+		Table     string `json:"table"`
+		Compared  int64  `json:"compared"`
+		Equal     int64  `json:"equal"`
+		Different int64  `json:"different"`
+		FromReads int64  `json:"from_reads"`
+		NotKept   int64  `json:"event_not_kept"`
+		Lifted    int64  `json:"lifted_by_read"`
+	}
+	type difference struct {
+		Table  string   `json:"table"`
+		ID     string   `json:"id"`
+		Fields []string `json:"fields"`
+	}
+	out := struct {
+		Equal       bool                `json:"equal"`
+		Events      int64               `json:"events"`
+		Failed      int64               `json:"events_failed"`
+		Received    int64               `json:"events_received"`
+		Tables      []table             `json:"tables"`
+		Differences []difference        `json:"differences"`
+		Unbuilt     int64               `json:"events_refused"`
+		Refused     []jobs.EventFailure `json:"refused"`
+	}{
+		Equal: v.Equal(), Events: v.Kept.Applied, Failed: v.Kept.Failed, Received: v.Kept.Received,
+		Differences: []difference{}, Unbuilt: v.Unbuilt, Refused: append([]jobs.EventFailure{}, v.Refused...),
+	}
+	for _, t := range v.Tables {
+		out.Tables = append(out.Tables, table{t.Table, t.Equal + t.Different, t.Equal, t.Different, t.FromReads, t.NotKept, t.Lifted})
+	}
+	for _, d := range v.Differences {
+		out.Differences = append(out.Differences, difference(d))
+	}
+	return out
+}
+
+// printJSON prints a value as a person reads it.
+func (e *environment) printJSON(value any) error {
+	encoder := json.NewEncoder(e.stdout)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value)
+}

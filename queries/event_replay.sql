@@ -1,0 +1,90 @@
+-- Events that are applied again, and those from which the mirror is rebuilt: read in order, a bounded number of rows
+-- and bytes at a time. Sizes are told without reading the bodies.
+
+-- name: EventReplayCount :one
+select count(*)::bigint as events, coalesce(max(l.seq), 0)::bigint as last_seq
+  from polar.event_log l
+ where l.seq > @after
+   and l.received_at >= @since
+   and (cardinality(@types::text[]) = 0 or l.type like any (@types::text[]));
+
+-- name: EventReplayCountFailed :one
+select count(*)::bigint as events, coalesce(max(l.seq), 0)::bigint as last_seq
+  from polar.event_outcome o
+  join polar.event_log l on l.seq = o.seq
+ where o.state = 'failed'
+   and o.seq > @after
+   and l.received_at >= @since
+   and (cardinality(@types::text[]) = 0 or l.type like any (@types::text[]));
+
+-- name: EventReplayWindow :one
+-- Where the next window of the log ends; nothing in it need fit.
+select coalesce(max(w.seq), 0)::bigint as last_seq
+  from (select l.seq from polar.event_log l where l.seq > @after and l.seq <= @up_to order by l.seq limit @window_size::integer) w;
+
+-- name: EventReplayList :many
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
+  from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
+               sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
+          from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+                  from polar.event_log l
+                 where l.seq > @after
+                   and l.seq <= @up_to
+                   and l.received_at >= @since
+                   and (cardinality(@types::text[]) = 0 or l.type like any (@types::text[]))
+                 order by l.seq
+                 limit @max_rows::integer) e) b
+ where b.bytes_before < @max_bytes::bigint
+ order by b.seq;
+
+-- name: EventReplayListFailed :many
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
+  from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
+               sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
+          from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+                  from polar.event_outcome o
+                  join polar.event_log l on l.seq = o.seq
+                 where o.state = 'failed'
+                   and o.seq > @after
+                   and l.seq > @after
+                   and o.seq <= @up_to
+                   and l.received_at >= @since
+                   and (cardinality(@types::text[]) = 0 or l.type like any (@types::text[]))
+                 order by o.seq
+                 limit @max_rows::integer) e) b
+ where b.bytes_before < @max_bytes::bigint
+ order by b.seq;
+
+-- name: EventListApplied :many
+-- seq is bounded on both sides of the join, or a plan may begin each time at the log's beginning.
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
+  from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
+               sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
+          from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+                  from polar.event_outcome o
+                  join polar.event_log l on l.seq = o.seq
+                 where o.state = 'applied'
+                   and o.seq > @after
+                   and l.seq > @after
+                 order by l.seq
+                 limit @max_rows::integer) e) b
+ where b.bytes_before < @max_bytes::bigint
+ order by b.seq;
+
+-- name: EventListOfSeqs :many
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
+  from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
+               sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
+          from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+                  from polar.event_log l
+                 where l.seq = any (@seqs::bigint[])) e) b
+ where b.bytes_before < @max_bytes::bigint
+ order by b.seq;
+
+-- name: EventCountKept :one
+-- Kept events, by what became of them.
+select count(*) filter (where o.state = 'applied')::bigint as applied,
+       count(*) filter (where o.state = 'failed')::bigint as failed,
+       count(*) filter (where o.state is null)::bigint as received
+  from polar.event_log l
+  left join polar.event_outcome o on o.seq = l.seq;
