@@ -1,6 +1,5 @@
 -- +goose Up
 -- +goose StatementBegin
-create index event_log_object_id_idx on polar.event_log using hash (object_id);
 create index event_log_unmirrored_idx on polar.event_log (seq)
     where split_part(type, '.', 1) not in ('organization', 'product', 'discount', 'benefit', 'customer', 'member', 'checkout', 'subscription', 'order', 'refund', 'benefit_grant', 'customer_seat');
 comment on table polar.event_log is 'Events as received; rows are written once, but for what is blanked of a forgotten customer. Read the view polar.event.';
@@ -418,7 +417,6 @@ drop function polar.redacted(jsonb, text);
 drop table polar.forgotten_checkout;
 drop table polar.forgotten_customer;
 drop index polar.event_log_unmirrored_idx;
-drop index polar.event_log_object_id_idx;
 comment on table polar.event_log is 'Events as received; rows are written once. Read the view polar.event.';
 comment on column polar.event_log.body is 'The body as received. Holds personal data and checkout secrets.';
 
