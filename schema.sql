@@ -362,6 +362,8 @@ create index order_checkout_id_idx on polar."order" using btree (checkout_id);
 create index order_created_at_idx on polar."order" using btree (created_at);
 create index order_subscription_id_idx on polar."order" using btree (subscription_id);
 create index order_product_id_idx on polar."order" using btree (product_id);
+create index order_seats_idx on polar."order" (id) where seats is not null and subscription_id is null;
+create index order_unfinished_idx on polar."order" (created_at) where status in ('draft', 'pending');
 comment on table polar."order" is 'Polar''s orders.';
 comment on column polar."order".id is 'Polar''s id.';
 comment on column polar."order".doc is 'The document as Polar gave it. Holds personal data.';
@@ -437,6 +439,8 @@ create index subscription_customer_id_idx on polar.subscription using btree (cus
 create index subscription_checkout_id_idx on polar.subscription using btree (checkout_id);
 create index subscription_started_at_idx on polar.subscription using btree (started_at);
 create index subscription_product_id_idx on polar.subscription using btree (product_id);
+create index subscription_seats_idx on polar.subscription (id) where seats is not null;
+create index subscription_current_period_end_idx on polar.subscription (current_period_end) where status not in ('canceled', 'incomplete_expired');
 comment on table polar.subscription is 'Polar''s subscriptions.';
 comment on column polar.subscription.id is 'Polar''s id.';
 comment on column polar.subscription.doc is 'The document as Polar gave it. Holds personal data.';
@@ -1023,9 +1027,9 @@ begin
              where polar.is_newer(
                        excluded.version_from, excluded.tombstone, excluded.version_at, excluded.version_modified_at,
                        polar.tie_rank($7, excluded.doc), excluded.version_webhook_id,
-                       o.version_from, o.tombstone and not coalesce($8 and excluded.version_at > o.version_at, false),
+                       o.version_from, o.tombstone and not coalesce($8 and excluded.version_at > coalesce(o.version_at, '-infinity'), false),
                        o.version_at, o.version_modified_at, polar.tie_rank($7, o.doc), o.version_webhook_id)
-                or ($8 and o.tombstone and not excluded.tombstone and excluded.version_at > o.version_at)
+                or ($8 and o.tombstone and not excluded.tombstone and excluded.version_at > coalesce(o.version_at, '-infinity'))
             returning o.id
         ), met as (
             select o.id, %3$s as doc
@@ -1527,6 +1531,7 @@ create table polar.reconcile_run (
     refreshed    bigint not null default 0,
     listed_until timestamptz,
     cursor       jsonb not null default '{}',
+    reached_end  boolean not null default false,
     job_id       bigint,
     updated_at   timestamptz not null default now(),
     constraint reconcile_run_pkey primary key (id),
@@ -1553,6 +1558,7 @@ comment on column polar.reconcile_run.benign is 'Differences that are no fault: 
 comment on column polar.reconcile_run.refreshed is 'Documents written anew that differed in no column: an embedded object had changed, or Polar''s form had.';
 comment on column polar.reconcile_run.listed_until is 'Everything up to this time (of creation; of the start for subscriptions) was listed, by Polar''s clock.';
 comment on column polar.reconcile_run.cursor is 'Where it goes on after a crash.';
+comment on column polar.reconcile_run.reached_end is 'Whether it looked at all there is, even if it could not repair all.';
 comment on column polar.reconcile_run.job_id is 'The River job that works it; null for one of the command line.';
 comment on column polar.reconcile_run.updated_at is 'Its last step.';
 
@@ -1595,7 +1601,7 @@ create table polar.drift (
     constraint drift_pkey primary key (id),
     constraint drift_resolution_check check ((resolved_at is null) = (resolution is null))
 );
-create unique index drift_open_idx on polar.drift (object_type, object_id, field, cause) where resolved_at is null;
+create unique index drift_open_idx on polar.drift (object_type, object_id, field, (cause = 'duplicate_session')) where resolved_at is null;
 create index drift_object_idx on polar.drift (object_id);
 comment on table polar.drift is 'Every difference between Polar and the mirror that was found, with its cause.';
 comment on column polar.drift.id is 'Number of the difference.';
@@ -1700,7 +1706,8 @@ begin
      where a.attrelid = format('polar.%I', object_type)::regclass and a.attgenerated = 's';
     return query execute format($sql$
         with r as (
-            select u.id, u.doc, coalesce(polar.json_time(u.doc, 'modified_at'), polar.json_time(u.doc, 'created_at')) as changed_at
+            select u.id, case when exists (select from polar.forgotten_customer) then polar.stored_doc($4, u.doc) else u.doc end as doc,
+                   coalesce(polar.json_time(u.doc, 'modified_at'), polar.json_time(u.doc, 'created_at')) as changed_at
               from unnest($1, $2) as u (id, doc)
         ), met as (
             select r.id, r.doc, r.changed_at, o.id is null as missing, o.tombstone
@@ -1726,7 +1733,7 @@ begin
         case object_type when 'customer' then
             'and not exists (select from polar.customer_state s where s.customer_id = r.id and (s.version_modified_at, s.version_at) > (r.changed_at, $3))'
         else '' end)
-    using ids, docs, read_at;
+    using ids, docs, read_at, object_type;
 end
 $$;
 comment on function polar.compare_objects(text, uuid[], jsonb[], timestamptz) is 'What documents that were read from Polar differ in from the mirror: missing here, buried here, differs in a column (a row each), or only in the rest of the document.';
@@ -1770,15 +1777,26 @@ create function polar.bury_objects(object_type text, ids uuid[], buried_at times
 begin
     return query execute format($sql$
         update polar.%1$I o
-           set tombstone = true, deleted_at = coalesce(o.deleted_at, $2), version_at = greatest(o.version_at, $2), version_from = 'read',
+           set tombstone = true, deleted_at = coalesce(o.deleted_at, $2, now()), version_at = greatest(o.version_at, $2), version_from = 'read',
                version_webhook_id = null, synced_at = now()
          where o.id = any ($1) and not o.tombstone
         returning o.id
     $sql$, object_type)
-    using ids, buried_at;
+    using ids, nullif(buried_at, '0001-01-01 00:00:00+00'); -- Go's zero time
 end
 $$;
 comment on function polar.bury_objects(text, uuid[], timestamptz) is 'Makes tombstones of objects that are gone at Polar.';
+
+-- Which version of some objects is stored, by Polar's clock.
+create function polar.object_versions(object_type text, ids uuid[], out id uuid, out version_at timestamptz) returns setof record
+    language plpgsql stable
+    set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return query execute format('select o.id, o.version_at from polar.%I o where o.id = any ($1)', object_type) using ids;
+end
+$$;
+comment on function polar.object_versions(text, uuid[]) is 'Polar''s clock for the stored versions of objects.';
 
 -- ---------------------------------------------------------------------------------------------
 -- Forgetting a customer.

@@ -8,6 +8,7 @@ alter table polar.reconcile_run
     add column refreshed bigint not null default 0,
     add column listed_until timestamptz,
     add column cursor jsonb not null default '{}',
+    add column reached_end boolean not null default false,
     add column job_id bigint,
     add column updated_at timestamptz not null default now();
 create index reconcile_run_object_type_idx on polar.reconcile_run (object_type, id);
@@ -28,6 +29,7 @@ comment on column polar.reconcile_run.benign is 'Differences that are no fault: 
 comment on column polar.reconcile_run.refreshed is 'Documents written anew that differed in no column: an embedded object had changed, or Polar''s form had.';
 comment on column polar.reconcile_run.listed_until is 'Everything up to this time (of creation; of the start for subscriptions) was listed, by Polar''s clock.';
 comment on column polar.reconcile_run.cursor is 'Where it goes on after a crash.';
+comment on column polar.reconcile_run.reached_end is 'Whether it looked at all there is, even if it could not repair all.';
 comment on column polar.reconcile_run.job_id is 'The River job that works it; null for one of the command line.';
 comment on column polar.reconcile_run.updated_at is 'Its last step.';
 
@@ -107,7 +109,7 @@ drop table polar.reconcile_lease;
 drop index polar.reconcile_run_object_type_idx;
 alter table polar.reconcile_run
     drop column full_sweep, drop column since, drop column total, drop column benign, drop column refreshed,
-    drop column listed_until, drop column cursor, drop column job_id, drop column updated_at;
+    drop column listed_until, drop column cursor, drop column reached_end, drop column job_id, drop column updated_at;
 comment on column polar.reconcile_run.id is 'Number of the run.';
 comment on column polar.reconcile_run.object_type is 'What was compared, such as customer.';
 comment on column polar.reconcile_run.state is 'running, finished or failed.';

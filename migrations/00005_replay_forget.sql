@@ -143,9 +143,9 @@ begin
              where polar.is_newer(
                        excluded.version_from, excluded.tombstone, excluded.version_at, excluded.version_modified_at,
                        polar.tie_rank($7, excluded.doc), excluded.version_webhook_id,
-                       o.version_from, o.tombstone and not coalesce($8 and excluded.version_at > o.version_at, false),
+                       o.version_from, o.tombstone and not coalesce($8 and excluded.version_at > coalesce(o.version_at, '-infinity'), false),
                        o.version_at, o.version_modified_at, polar.tie_rank($7, o.doc), o.version_webhook_id)
-                or ($8 and o.tombstone and not excluded.tombstone and excluded.version_at > o.version_at)
+                or ($8 and o.tombstone and not excluded.tombstone and excluded.version_at > coalesce(o.version_at, '-infinity'))
             returning o.id
         ), met as (
             select o.id, %3$s as doc

@@ -25,7 +25,8 @@ begin
      where a.attrelid = format('polar.%I', object_type)::regclass and a.attgenerated = 's';
     return query execute format($sql$
         with r as (
-            select u.id, u.doc, coalesce(polar.json_time(u.doc, 'modified_at'), polar.json_time(u.doc, 'created_at')) as changed_at
+            select u.id, case when exists (select from polar.forgotten_customer) then polar.stored_doc($4, u.doc) else u.doc end as doc,
+                   coalesce(polar.json_time(u.doc, 'modified_at'), polar.json_time(u.doc, 'created_at')) as changed_at
               from unnest($1, $2) as u (id, doc)
         ), met as (
             select r.id, r.doc, r.changed_at, o.id is null as missing, o.tombstone
@@ -51,7 +52,7 @@ begin
         case object_type when 'customer' then
             'and not exists (select from polar.customer_state s where s.customer_id = r.id and (s.version_modified_at, s.version_at) > (r.changed_at, $3))'
         else '' end)
-    using ids, docs, read_at;
+    using ids, docs, read_at, object_type;
 end
 $$;
 comment on function polar.compare_objects(text, uuid[], jsonb[], timestamptz) is 'What documents that were read from Polar differ in from the mirror: missing here, buried here, differs in a column (a row each), or only in the rest of the document.';
@@ -95,19 +96,40 @@ create function polar.bury_objects(object_type text, ids uuid[], buried_at times
 begin
     return query execute format($sql$
         update polar.%1$I o
-           set tombstone = true, deleted_at = coalesce(o.deleted_at, $2), version_at = greatest(o.version_at, $2), version_from = 'read',
+           set tombstone = true, deleted_at = coalesce(o.deleted_at, $2, now()), version_at = greatest(o.version_at, $2), version_from = 'read',
                version_webhook_id = null, synced_at = now()
          where o.id = any ($1) and not o.tombstone
         returning o.id
     $sql$, object_type)
-    using ids, buried_at;
+    using ids, nullif(buried_at, '0001-01-01 00:00:00+00'); -- Go's zero time
 end
 $$;
 comment on function polar.bury_objects(text, uuid[], timestamptz) is 'Makes tombstones of objects that are gone at Polar.';
+
+-- Which version of some objects is stored, by Polar's clock.
+create function polar.object_versions(object_type text, ids uuid[], out id uuid, out version_at timestamptz) returns setof record
+    language plpgsql stable
+    set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return query execute format('select o.id, o.version_at from polar.%I o where o.id = any ($1)', object_type) using ids;
+end
+$$;
+comment on function polar.object_versions(text, uuid[]) is 'Polar''s clock for the stored versions of objects.';
+create index subscription_seats_idx on polar.subscription (id) where seats is not null;
+create index subscription_current_period_end_idx on polar.subscription (current_period_end) where status not in ('canceled', 'incomplete_expired');
+create index order_seats_idx on polar."order" (id) where seats is not null and subscription_id is null;
+create index order_unfinished_idx on polar."order" (created_at) where status in ('draft', 'pending');
+drop index polar.drift_open_idx;
+create unique index drift_open_idx on polar.drift (object_type, object_id, field, (cause = 'duplicate_session')) where resolved_at is null;
 -- +goose StatementEnd
 
 -- +goose Down
 -- +goose StatementBegin
+drop index polar.drift_open_idx;
+create unique index drift_open_idx on polar.drift (object_type, object_id, field, cause) where resolved_at is null;
+drop index polar.subscription_seats_idx, polar.subscription_current_period_end_idx, polar.order_seats_idx, polar.order_unfinished_idx;
+drop function polar.object_versions(text, uuid[]);
 drop function polar.bury_objects(text, uuid[], timestamptz);
 drop function polar.unseen_objects(text, text, timestamptz, timestamptz, uuid[], bigint, uuid, integer);
 drop function polar.compare_objects(text, uuid[], jsonb[], timestamptz);

@@ -26,19 +26,22 @@ update polar.checkout_request r
        checkout_id = k.id,
        url = k.url,
        expires_at = k.expires_at,
-       error = case when k.state = 'failed' then 'Polar reports the checkout as failed' end,
+       error = case when k.gone then 'Polar has no such checkout any more' when k.state = 'failed' then 'Polar reports the checkout as failed' end,
        key = case when r.state in ('failed', 'expired') and k.state not in ('failed', 'expired')
                        and exists (select from polar.checkout_request x where x.key = r.key and x.id <> r.id and x.state not in ('failed', 'expired'))
                   then null else r.key end,
        leased_until = null, posted_at = null, updated_at = now()
   from (select distinct on (c.request_id) c.request_id, c.id, c.url, c.expires_at,
                -- Polar's list of expired sessions is up to 15 minutes late; its clock is not.
-               case when c.status = 'open' and c.version_at > c.expires_at then 'expired' else c.status end as state
+               case when c.tombstone and c.status in ('open', 'confirmed') then 'failed'
+                    when c.status = 'open' and c.version_at > c.expires_at then 'expired'
+                    else c.status end as state,
+               c.tombstone and c.status in ('open', 'confirmed') as gone
           from polar.checkout c
          where c.request_id in (select i.request_id from polar.checkout i where i.id = any (@checkout_ids::uuid[]) and i.request_id is not null)
            and c.status in ('open', 'confirmed', 'succeeded', 'expired', 'failed')
            and c.url is not null
-         order by c.request_id, (c.status = 'succeeded') desc, c.created_at, c.id) k
+         order by c.request_id, (c.status = 'succeeded') desc, c.tombstone, c.created_at, c.id) k
  where r.id = k.request_id
    and (r.state, r.checkout_id, r.url, r.expires_at) is distinct from (k.state, k.id, k.url, k.expires_at)
 returning r.id;
@@ -135,6 +138,7 @@ select c.id
  where r.state in ('open', 'confirmed')
    and r.expires_at < now() - @grace::interval
    and c.synced_at < now() - interval '1 minute'
+   and not c.tombstone
  order by r.expires_at
  limit @max_rows::integer;
 

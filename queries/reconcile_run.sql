@@ -87,19 +87,25 @@ select o.id::uuid as id
    and coalesce(o.version_at + case o.version_from when 'read' then interval '0' else interval '1 minute' end, '-infinity') < (@read_at::timestamptz);
 
 -- name: DriftFactsList :many
--- What tells why an object differs: an event of it that is stored but not applied, an outage of the endpoint at the
--- time of the change.
+-- What tells why an object differs: an event of it, newer than what is stored, that is not applied; an outage of the
+-- endpoint when it changed, which was somewhere between two times. The zero time stands for none.
 select g.id::uuid as id,
        (exists (select from polar.event_log l
                   join polar.event_outcome o on o.seq = l.seq and o.state = 'failed'
-                 where l.object_id = g.id::text)
+                 where l.object_id = g.id::text and coalesce(l.occurred_at, 'infinity') > g.stored_at)
         or exists (select from polar.event_log l
                     where l.seq > (select w.swept_seq from polar.event_sweep w)
                       and l.object_id = g.id::text
+                      and coalesce(l.occurred_at, 'infinity') > g.stored_at
                       and not exists (select from polar.event_outcome o where o.seq = l.seq and o.state = 'applied')))::boolean as unapplied,
        exists (select from polar.endpoint_outage e
-                where g.changed_at >= e.began_at and (e.ended_at is null or g.changed_at <= e.ended_at))::boolean as dark
-  from (select unnest(@ids::uuid[]) as id, unnest(@changed_ats::timestamptz[]) as changed_at) g;
+                where e.began_at <= g.until_at and coalesce(e.ended_at, 'infinity') >= g.from_at)::boolean as dark
+  from (select unnest(@ids::uuid[]) as id, unnest(@stored_ats::timestamptz[]) as stored_at,
+               unnest(@from_ats::timestamptz[]) as from_at, unnest(@until_ats::timestamptz[]) as until_at) g;
+
+-- name: ObjectVersionList :many
+select v.id::uuid as id, coalesce(v.version_at, '0001-01-01 00:00:00+00')::timestamptz as version_at
+  from polar.object_versions(@object_type::text, @ids::uuid[]) as v;
 
 -- name: DriftRecordMany :exec
 -- Records differences. Those that are repaired close what was open of the same objects; the others stay open.
@@ -113,21 +119,42 @@ with given as (
            unnest(@causes::text[]) as cause
 ), closed as (
     update polar.drift d
+       set resolved_at = now(), resolution = 'repaired', run_id = @run_id::bigint, cause = g.cause,
+           local = case when not g.local_null then g.local end, remote = case when not g.remote_null then g.remote end
+      from given g
+     where @repaired::boolean
+       and d.object_type = @object_type::text
+       and d.object_id = g.object_id and d.field = g.field
+       and d.resolved_at is null
+       and d.cause <> 'duplicate_session'
+    returning d.object_id, d.field
+), ended as (
+    update polar.drift d
        set resolved_at = now(), resolution = 'repaired'
      where @repaired::boolean
        and d.object_type = @object_type::text
        and d.object_id = any (@object_ids::text[])
        and d.resolved_at is null
        and d.cause <> 'duplicate_session'
-    returning d.object_id, d.field
+       and not exists (select from given g where g.object_id = d.object_id and g.field = d.field)
 )
 insert into polar.drift as o (run_id, object_type, object_id, field, local, remote, cause, resolved_at, resolution)
-select @run_id::bigint, @object_type::text, g.object_id, g.field, case when not g.local_null then g.local end, case when not g.remote_null then g.remote end, g.cause,
+select @run_id::bigint, @object_type::text, g.object_id, g.field,
+       case when not g.local_null then g.local end, case when not g.remote_null then g.remote end, g.cause,
        case when @repaired::boolean then now() end, case when @repaired::boolean then 'repaired' end
   from given g
  where not exists (select from closed c where c.object_id = g.object_id and c.field = g.field)
-on conflict (object_type, object_id, field, cause) where resolved_at is null
-do update set local = excluded.local, remote = excluded.remote, run_id = excluded.run_id;
+on conflict (object_type, object_id, field, (cause = 'duplicate_session')) where resolved_at is null
+do update set local = excluded.local, remote = excluded.remote, run_id = excluded.run_id, cause = excluded.cause;
+
+-- name: DriftSettleRest :exec
+-- At the end of a sweep that looked at everything, what was open before and was not found again is in step.
+update polar.drift d
+   set resolved_at = now(), resolution = 'in_step'
+ where d.object_type = @object_type::text
+   and d.resolved_at is null
+   and d.cause <> 'duplicate_session'
+   and d.run_id is distinct from @run_id::bigint;
 
 -- name: DriftSettle :exec
 -- Closes what is open of objects that were looked at and are in step.
@@ -212,7 +239,8 @@ select r.* from polar.reconcile_run r
 select r.* from polar.reconcile_run r
  where r.state = 'running' and r.job_id is null
    and r.object_type = @object_type and r.dry_run = @dry_run and r.full_sweep = @full_sweep
-   and r.since is not distinct from sqlc.narg('since')::timestamptz
+   and (r.since is null) = (sqlc.narg('since')::timestamptz is null)
+   and coalesce(abs(extract(epoch from r.since - sqlc.narg('since')::timestamptz)) < 3600, true) -- "so long ago" moves
    and r.updated_at > now() - @within::interval
    and r.seen >= @worth::bigint
  order by r.id desc
@@ -227,26 +255,29 @@ update polar.reconcile_run r
    and case when r.job_id is null then r.object_type = @object_type
             else not exists (select from polar.river_job j where j.id = r.job_id and j.state in ('available', 'pending', 'retryable', 'running', 'scheduled')) end;
 
--- name: ReconcileRunStep :exec
+-- name: ReconcileRunStep :execrows
+-- Only for whoever has the place: the step of one who lost it is rolled back.
 update polar.reconcile_run r
    set cursor = @cursor, seen = r.seen + @seen::bigint, drifted = r.drifted + @drifted::bigint, repaired = r.repaired + @repaired::bigint,
        benign = r.benign + @benign::bigint, refreshed = r.refreshed + @refreshed::bigint, total = coalesce(sqlc.narg('total')::bigint, r.total),
        listed_until = coalesce(sqlc.narg('listed_until')::timestamptz, r.listed_until), error = null, updated_at = now()
- where r.id = @id;
+ where r.id = @id and r.state = 'running'
+   and exists (select from polar.reconcile_lease l where l.holder = @holder::text and l.until > now());
 
 -- name: ReconcileRunTried :exec
 update polar.reconcile_run r set error = @error::text, updated_at = now() where r.id = @id and r.state = 'running';
 
 -- name: ReconcileRunEnd :one
 update polar.reconcile_run r
-   set state = case when @error::text = '' then 'finished' else 'failed' end, error = nullif(@error::text, ''), finished_at = now(), updated_at = now()
- where r.id = @id
+   set state = case when @error::text = '' then 'finished' else 'failed' end, error = nullif(@error::text, ''), finished_at = now(), updated_at = now(),
+       reached_end = @reached_end::boolean
+ where r.id = @id and r.state = 'running'
 returning *;
 
 -- name: ReconcileRunLastFinished :one
--- The newest finished run that repaired, of any kind or only of full sweeps.
+-- The newest run that looked at all there is and repaired, of any kind or only of full sweeps.
 select r.* from polar.reconcile_run r
- where r.object_type = @object_type and r.state = 'finished' and not r.dry_run and r.since is null and (r.full_sweep or not @full_only::boolean)
+ where r.object_type = @object_type and r.reached_end and not r.dry_run and r.since is null and (r.full_sweep or not @full_only::boolean)
  order by r.id desc
  limit 1;
 
@@ -259,7 +290,16 @@ select distinct on (r.object_type) r.* from polar.reconcile_run r order by r.obj
 with old as (
     delete from polar.reconcile_run r
      where r.finished_at < now() - @keep::interval
-       and exists (select from polar.reconcile_run n where n.object_type = r.object_type and n.id > r.id and n.state = 'finished' and n.full_sweep and not n.dry_run)
+       and exists (select from polar.reconcile_run n where n.object_type = r.object_type and n.id > r.id and n.reached_end and n.full_sweep and not n.dry_run)
     returning r.id
 )
 delete from polar.drift d where d.resolved_at < now() - @keep::interval;
+
+-- name: ReconcileSuspectCount :one
+-- Only for types that Polar does not serve by id.
+select (select count(*) from polar.reconcile_mark m where m.run_id = @run_id::bigint and m.kind = 'suspect')::bigint as missed,
+       (case @object_type::text
+            when 'member' then (select count(*) from polar.member o where o.deleted_at is null)
+            when 'refund' then (select count(*) from polar.refund o where o.deleted_at is null)
+            when 'benefit_grant' then (select count(*) from polar.benefit_grant o where o.deleted_at is null)
+        end)::bigint as living;

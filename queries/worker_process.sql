@@ -28,6 +28,16 @@ update polar.river_job j
            select from polar.worker_process p
             where p.id = j.attempted_by[array_upper(j.attempted_by, 1)] and p.seen_at > now() - @dead_after::interval);
 
+-- name: RiverJobReturnLost :execrows
+-- What a living worker took, and never heard of: the connection broke in between. A job that has just ended is at work
+-- no more, and may wait for River to write that down; to work it again is harmless.
+update polar.river_job j
+   set state = 'available', scheduled_at = now()
+ where j.state = 'running'
+   and j.attempted_at < now() - @lost_after::interval
+   and j.attempted_by[array_upper(j.attempted_by, 1)] = @worker_id::text
+   and j.id <> all (@at_work::bigint[]);
+
 -- name: UpkeepLock :one
 -- One process keeps house at a time; the lock goes with the transaction.
 select pg_try_advisory_xact_lock(hashtextextended('polar:upkeep', 0)) as locked;

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -51,7 +50,7 @@ func (e *environment) openPolar() (*polar.API, error) {
 
 func (e *environment) polarConfig() polar.Config {
 	return polar.Config{
-		BaseURL: e.config.APIURL, Token: e.config.AccessToken.Reveal(), Version: e.config.Version, UserAgent: "truenorth/" + program.Version(),
+		BaseURL: e.config.APIURL, Token: e.config.AccessToken.Reveal(), Version: e.config.Version, UserAgent: "truenorth/" + program.Version(), Timeout: e.config.Timeout,
 	}
 }
 
@@ -176,21 +175,17 @@ type newEndpoint struct {
 }
 
 type endpointFillCommand struct {
-	Since string `help:"From when on: a time such as 2026-11-01T00:00:00Z, or how long ago, such as 48h. From where the last search ended by default, at first a week." placeholder:"WHEN"`
-	JSON  bool   `help:"Print JSON."`
+	Since sinceTime `help:"From when on: a time such as 2026-11-01T00:00:00Z, or how long ago, such as 48h. From where the last search ended by default, at first a week." placeholder:"WHEN"`
+	JSON  bool      `help:"Print JSON."`
 }
 
 func (c endpointFillCommand) Run(ctx context.Context, e *environment) error {
-	since, err := readSince(c.Since, time.Now())
-	if err != nil {
-		return err
-	}
 	runner, s, err := e.openRunner(e.config.EndpointURL())
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	gaps, err := runner.FillGaps(ctx, since)
+	gaps, err := runner.FillGaps(ctx, c.Since.Time)
 	if err != nil {
 		return err
 	}
@@ -208,34 +203,22 @@ func (c endpointFillCommand) Run(ctx context.Context, e *environment) error {
 
 // openRunner makes a Runner that works no jobs: for its methods, within the budget that all processes share.
 func (e *environment) openRunner(endpointURL string) (*jobs.Runner, *store.Store, error) {
+	if e.config.AccessToken.Reveal() == "" {
+		return nil, nil, errors.New("POLAR_ACCESS_TOKEN is not set: set it, or POLAR_ACCESS_TOKEN_FILE to a file that holds it")
+	}
 	s, err := e.openStore()
 	if err != nil {
 		return nil, nil, err
 	}
 	runner, err := jobs.New(s, jobs.Config{
 		API: e.polarConfig(), RateLimit: e.config.RequestsPerMinute(), EndpointURL: endpointURL,
-		Logger: program.NewLogger(e.stderr, max(e.config.Level, slog.LevelWarn), "truenorth"),
+		ExtraFields: e.config.ExtraFields, Logger: program.NewLogger(e.stderr, e.config.Level, "truenorth"),
 	})
 	if err != nil {
 		s.Close()
 		return nil, nil, err
 	}
 	return runner, s, nil
-}
-
-// readSince reads a time, or how long ago it was; empty is the zero time.
-func readSince(text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	since, err := time.Parse(time.RFC3339, text)
-	if ago, agoErr := time.ParseDuration(text); agoErr == nil {
-		since, err = now.Add(-ago), nil
-	}
-	if err != nil || since.After(now) {
-		return time.Time{}, fmt.Errorf("--since is %q: give a time that has been, such as 2026-11-01T00:00:00Z, or how long ago it was, such as 48h", text)
-	}
-	return since, nil
 }
 
 type endpointRedeliverCommand struct {

@@ -12,19 +12,18 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/truenorth-dev/truenorth/cmd/internal/program"
 	"github.com/truenorth-dev/truenorth/internal/jobs"
-	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
 type reconcileCommand struct {
-	Objects []string `arg:"" optional:"" name:"object" help:"Types of objects to compare, such as customers; all by default."`
-	DryRun  bool     `help:"Only look: differences go to polar.drift, the mirror stays as it is."`
-	Since   string   `help:"Leave out what was created (subscriptions: started) before this time, RFC 3339 or so long ago, such as 36h." placeholder:"TIME"`
-	Fresh   bool     `help:"Begin anew, even if a long run was interrupted within the last hour."`
-	JSON    bool     `help:"Print JSON."`
-	Verbose bool     `short:"v" help:"Log every step."`
+	Objects []string  `arg:"" optional:"" name:"object" help:"Types of objects to compare, such as customers; all by default."`
+	DryRun  bool      `help:"Only look: differences go to polar.drift, the mirror stays as it is."`
+	Since   sinceTime `help:"Leave out what was created (subscriptions: started) before this time, RFC 3339 or so long ago, such as 36h." placeholder:"TIME"`
+	Fresh   bool      `help:"Begin anew, even if a long run was interrupted within the last hour."`
+	Accept  bool      `name:"accept-deletions" help:"Believe Polar's lists even where they lack most members, refunds or grants."`
+	JSON    bool      `help:"Print JSON."`
+	Verbose bool      `short:"v" help:"Log every step."`
 }
 
 // Help is shown by `truenorth reconcile --help`.
@@ -62,46 +61,17 @@ func typesOf(names []string) ([]string, error) {
 	return slices.Compact(wanted), nil
 }
 
-// parseSince reads a point in time, or how long ago it was; empty is none.
-func parseSince(text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if ago, err := time.ParseDuration(text); err == nil && ago > 0 {
-		return now.Add(-ago), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
-		if at, err := time.Parse(layout, text); err == nil {
-			return at, nil
-		}
-	}
-	return time.Time{}, fmt.Errorf("--since is %q: give a time such as 2026-08-22T09:00:00Z, a day such as 2026-08-22, or a duration such as 36h", text)
-}
-
-// newRunner makes a runner that works in this process, with the token of the environment.
-func (e *environment) newRunner(s *store.Store, logger *slog.Logger) (*jobs.Runner, error) {
-	if e.config.AccessToken.Reveal() == "" {
-		return nil, errors.New("POLAR_ACCESS_TOKEN is not set: set it, or POLAR_ACCESS_TOKEN_FILE to a file that holds it")
-	}
-	return jobs.New(s, jobs.Config{
-		API: polar.Config{
-			BaseURL: e.config.APIURL, Token: e.config.AccessToken.Reveal(), Version: e.config.Version,
-			UserAgent: "truenorth/" + program.Version(), Logger: logger,
-		},
-		RateLimit: e.config.RequestsPerMinute(), ExtraFields: e.config.ExtraFields, Logger: logger,
-	})
-}
-
 func (c reconcileCommand) Run(ctx context.Context, e *environment) error {
 	types, err := typesOf(c.Objects)
 	if err != nil {
 		return &exitError{code: exitUsage, err: err}
 	}
-	since, err := parseSince(c.Since, time.Now())
-	if err != nil {
-		return &exitError{code: exitUsage, err: err}
+	if c.Verbose {
+		e.config.Level = slog.LevelDebug
+	} else {
+		e.config.Level = max(e.config.Level, slog.LevelError) // what is wrong is said at the end, once
 	}
-	s, err := e.openStore()
+	runner, s, err := e.openRunner(e.config.EndpointURL())
 	if err != nil {
 		return err
 	}
@@ -109,18 +79,14 @@ func (c reconcileCommand) Run(ctx context.Context, e *environment) error {
 	if err := s.Ping(ctx); err != nil {
 		return err
 	}
-	level := slog.LevelError
-	if c.Verbose {
-		level = slog.LevelDebug
-	}
-	runner, err := e.newRunner(s, slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level})))
-	if err != nil {
-		return err
-	}
 	bar := newProgress(e.stderr)
-	runs, failed := runner.Reconcile(ctx, jobs.ReconcileOptions{Types: types, DryRun: c.DryRun, Since: since, Fresh: c.Fresh, Progress: func(p jobs.Progress) {
+	runs, failed := runner.Reconcile(ctx, jobs.ReconcileOptions{Types: types, DryRun: c.DryRun, Since: c.Since.Time, Fresh: c.Fresh, AcceptDeletions: c.Accept, Progress: func(p jobs.Progress) {
 		if p.Waiting {
 			bar.note("waiting for another that reconciles")
+			return
+		}
+		if p.WaitFor > time.Second {
+			bar.note("waiting " + p.WaitFor.Round(time.Second).String() + " for Polar, or for the budget of calls to it (POLAR_RATE_LIMIT)")
 			return
 		}
 		bar.show(p.ObjectType+"s", p.Seen, p.Total)

@@ -195,7 +195,11 @@ func (h *relays) startWorker() {
 			if own.WaitReady(ctx, func(error) {}) != nil {
 				return
 			}
-			if err := runner.Run(ctx, func() {}); !errors.Is(err, store.ErrUnavailable) {
+			err := runner.Run(ctx, func() {})
+			if ctx.Err() == nil {
+				s.t.Logf("the worker ended by itself: %v", err)
+			}
+			if !errors.Is(err, store.ErrUnavailable) {
 				return
 			}
 		}

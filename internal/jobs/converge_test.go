@@ -68,6 +68,9 @@ func converge(t *testing.T, seed uint64) {
 	defer func() {
 		if t.Failed() || testing.Verbose() {
 			t.Logf("what happened:\n%s", strings.Join(s.log, "\n"))
+			t.Logf("what Postgres is at:\n%s", lines(all[string](s.w, `
+				select concat_ws(' ', a.pid, a.state, a.wait_event_type, a.wait_event, now() - a.state_change, pg_blocking_pids(a.pid)::text, left(regexp_replace(a.query, '\s+', ' ', 'g'), 150))
+				  from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid() and a.state <> 'idle'`)))
 		}
 	}()
 	s.open()
@@ -82,6 +85,7 @@ func converge(t *testing.T, seed uint64) {
 	}
 	s.endFaults()
 	s.quiesce()
+	s.clock.skip(5 * time.Minute)
 	s.note("quiet; now the first sweep")
 	s.reconcile()
 	s.quiesce()

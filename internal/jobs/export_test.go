@@ -38,7 +38,7 @@ func (r *Runner) SweepNew(ctx context.Context, objectType string) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = r.sweep(lease.ctx, run, time.Time{}, nil)
+	_, _, err = r.sweep(lease, run, sweepOptions{})
 	return err
 }
 

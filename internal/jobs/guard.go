@@ -31,6 +31,7 @@ type guard struct {
 	store *store.Store
 
 	mu       sync.Mutex
+	proven   bool      // that the token is of the pinned organization
 	pinned   uuid.UUID // zero until known
 	tokenOK  bool
 	askAgain time.Time // while nothing tells the token's organization
@@ -103,6 +104,56 @@ func (g *guard) check(ctx context.Context) error {
 	g.pinned = pinned
 	if g.tokenOK = organization != uuid.Nil; !g.tokenOK {
 		g.askAgain = time.Now().Add(time.Minute)
+	}
+	return nil
+}
+
+// prove makes sure that the token is of the organization that is mirrored, before absence at Polar counts for anything:
+// an empty organization knows none of the mirror's objects either.
+func (g *guard) prove(ctx context.Context) error {
+	if err := g.check(ctx); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	done := g.proven || g.tokenOK
+	g.mu.Unlock()
+	if done {
+		return nil
+	}
+	pinned, err := g.store.PinnedOrganization(ctx)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // nothing is mirrored that could be taken for gone
+	}
+	if err != nil {
+		return err
+	}
+	organizations, _ := polar.ResourceOf(typeOrganization)
+	switch _, err := g.api.GetObject(ctx, organizations, pinned); {
+	case polar.IsNotFound(err), polar.IsForbidden(err):
+		return fmt.Errorf("this database mirrors Polar's organization %s, and nothing that POLAR_ACCESS_TOKEN can read is of it: use a token of that organization (with the scope %s): %w",
+			pinned, organizations.Scope(), err)
+	case err != nil:
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.proven = true
+	return nil
+}
+
+// agrees is admit for somebody who only looks: it pins nothing.
+func (g *guard) agrees(ctx context.Context, organization uuid.UUID, what string) error {
+	if organization == uuid.Nil {
+		return nil
+	}
+	pinned, err := g.store.PinnedOrganization(ctx)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case pinned != organization:
+		return &OtherOrganizationError{What: what, Other: organization, Mirrored: pinned}
 	}
 	return nil
 }

@@ -125,6 +125,7 @@ type Runner struct {
 	budget *budget
 	guard  *guard
 	timing timing
+	atWork atWork
 }
 
 // New makes a Runner. It reaches neither Postgres nor Polar yet.
@@ -168,6 +169,7 @@ func New(s *store.Store, config Config) (*Runner, error) {
 		Schema:       store.Schema,
 		Logger:       config.Logger,
 		Workers:      workers,
+		Middleware:   []rivertype.Middleware{r.atWork.middleware()},
 		PeriodicJobs: r.periodicJobs(),
 		ErrorHandler: &errorHandler{logger: config.Logger},
 		RetryPolicy:  retryPolicy{timing: r.timing},

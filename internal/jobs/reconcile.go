@@ -18,7 +18,7 @@ import (
 // ReconcileArgs are the arguments of the job that compares Polar's lists with the mirror.
 type ReconcileArgs struct {
 	Types []string `json:"types" river:"unique"` // types of objects, such as customer, in this order; none: all
-	Full  bool     `json:"full"`                 // every page of the lists, not only what is new or unfinished
+	Full  bool     `json:"full"  river:"unique"` // every page of the lists, not only what is new or unfinished
 }
 
 // Kind is the job's kind as River stores it.
@@ -47,7 +47,8 @@ func sweepGroups() [][]string {
 const (
 	sweepPiece    = 20 * time.Second // that one job sweeps before it makes room for others
 	leaseAskEvery = 250 * time.Millisecond
-	sweepTries    = 3 // in a row at the same step
+	sweepTries    = 3  // in a row at the same step
+	fullTries     = 10 // of a job that was asked for
 	runsKept      = 30 * 24 * time.Hour
 	fullAtLeast   = 24 * time.Hour // between two full sweeps, however long they take
 )
@@ -75,7 +76,9 @@ func (w *reconcileWorker) Work(ctx context.Context, job *river.Job[ReconcileArgs
 		return river.JobSnooze(time.Second)
 	}
 	defer lease.release()
+	ctx = lease.ctx
 	deadline := time.Now().Add(sweepPiece)
+	var failed []error
 	for _, objectType := range types {
 		if !slices.Contains(mirrored, objectType) {
 			r.logger.WarnContext(ctx, "objects of this type are not mirrored", slog.String("type", objectType))
@@ -87,22 +90,27 @@ func (w *reconcileWorker) Work(ctx context.Context, job *river.Job[ReconcileArgs
 				return err
 			}
 		}
-		run, over, err := r.store.StartRun(ctx, store.RunRequest{ObjectType: objectType, Full: full, JobID: job.ID})
+		run, over, err := r.store.StartRun(ctx, store.RunRequest{ObjectType: objectType, Full: full, JobID: job.ID, Again: job.Args.Full})
 		if err != nil {
 			return err
 		}
 		if over {
 			continue // by an earlier piece of this job
 		}
-		_, wait, err := r.sweep(lease.ctx, run, deadline, nil)
+		_, again, err := r.sweep(lease, run, sweepOptions{deadline: deadline})
 		switch {
-		case errors.Is(err, context.Canceled), errors.Is(err, store.ErrUnavailable):
-			return err // the run waits for the next try
+		case ctx.Err() != nil, errors.Is(err, store.ErrLeaseLost), errors.Is(err, store.ErrUnavailable):
+			return errors.Join(err, context.Cause(ctx)) // the run waits for the next try
 		case err != nil:
 			r.logger.ErrorContext(ctx, "sweep failed", slog.String("type", objectType), slog.Int64("run", run.ID), slog.String("error", err.Error()))
-		case wait > 0:
-			return river.JobSnooze(wait)
+			failed = append(failed, fmt.Errorf("%s: %w", objectType, err))
+		case again:
+			return river.JobSnooze(10 * time.Millisecond)
 		}
+	}
+	// A periodic sweep comes again by itself; one that was asked for, after an outage, is tried again.
+	if job.Args.Full && len(failed) > 0 && job.Attempt < fullTries {
+		return errors.Join(failed...)
 	}
 	return r.store.ForgetRuns(ctx, runsKept)
 }
@@ -123,16 +131,20 @@ func (r *Runner) fullSweepDue(ctx context.Context, objectType string) (bool, err
 
 // ReconcileOptions say what to compare.
 type ReconcileOptions struct {
-	Types    []string       // types of objects, in this order; none: all
-	DryRun   bool           // only look: the ledger gets the differences, the mirror stays as it is
-	Fresh    bool           // begin anew, even if a long run was interrupted within the last hour
+	Types  []string // types of objects, in this order; none: all
+	DryRun bool     // only look: the ledger gets the differences, the mirror stays as it is
+	Fresh  bool     // begin anew, even if a long run was interrupted within the last hour
+
+	AcceptDeletions bool // bury even most of a type, where Polar's lists lack them: a person knows that they are gone
+
 	Since    time.Time      // leave out objects created (subscriptions: started) before; zero: none
 	Progress func(Progress) // called at every step; may be nil
 }
 
 // Progress is how far Reconcile is.
 type Progress struct {
-	Waiting    bool // for another that reconciles
+	Waiting    bool          // for another that reconciles
+	WaitFor    time.Duration // so long, as Polar or the budget of calls asks; 0: not at all
 	ObjectType string
 	Seen       int64
 	Total      int64 // 0 while not known
@@ -166,75 +178,102 @@ func (r *Runner) Reconcile(ctx context.Context, o ReconcileOptions) ([]store.Rec
 		if err != nil {
 			return runs, err
 		}
-		ended, _, err := r.sweep(lease.ctx, run, time.Time{}, o.Progress)
+		ended, _, err := r.sweep(lease, run, sweepOptions{tell: o.Progress, acceptDeletions: o.AcceptDeletions})
 		runs = append(runs, ended)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", objectType, err))
 		}
-		if lease.ctx.Err() != nil || errors.Is(err, store.ErrUnavailable) {
+		if lease.ctx.Err() != nil || errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrLeaseLost) {
 			break
 		}
 	}
 	return runs, errors.Join(failed...)
 }
 
-// sweep goes on with a run until it is over, the deadline has passed (zero: none), or there is a reason to wait longer
-// than a caller with a deadline should: then wait says how long.
-func (r *Runner) sweep(ctx context.Context, run store.ReconcileRun, deadline time.Time, progress func(Progress)) (ended store.ReconcileRun, wait time.Duration, err error) {
-	s, err := r.newSweep(ctx, run)
+// sweepOptions say how to go on with a run.
+type sweepOptions struct {
+	deadline        time.Time      // of this piece of work; zero: none
+	tell            func(Progress) // may be nil
+	acceptDeletions bool
+}
+
+// sweep goes on with a run until it is over or the deadline has passed: then it goes on again.
+func (r *Runner) sweep(lease *sweepLease, run store.ReconcileRun, o sweepOptions) (ended store.ReconcileRun, again bool, err error) {
+	ctx := lease.ctx
+	fail := func(err error) (store.ReconcileRun, bool, error) {
+		ended, endErr := r.store.EndRun(context.WithoutCancel(ctx), run, err.Error(), false)
+		if endErr != nil {
+			return run, false, errors.Join(err, endErr)
+		}
+		return ended, false, err
+	}
+	s, err := r.newSweep(ctx, run, lease.holder)
 	if err != nil {
-		return run, 0, err
+		return run, false, err
+	}
+	s.deadline, s.acceptsDeletions = o.deadline, o.acceptDeletions
+	if o.tell != nil {
+		s.tell = o.tell
 	}
 	failures := 0
 	for {
-		if progress != nil {
-			progress(Progress{ObjectType: run.ObjectType, Seen: s.seen, Total: int64(s.cursor.Total)})
-		}
-		done, err := s.step(ctx)
-		pause, mayWait := waitFor(err)
+		s.tell(Progress{ObjectType: run.ObjectType, Seen: s.seen, Total: int64(s.cursor.Total)})
+		done, err := s.tryStep(ctx)
 		switch {
 		case err == nil && done:
-			ended, err := r.store.EndRun(ctx, run.ID, s.unrepaired())
-			if err == nil {
-				r.logger.InfoContext(ctx, "sweep finished", slog.String("type", run.ObjectType), slog.Int64("run", run.ID), slog.Bool("full", run.Full),
-					slog.Bool("dry_run", run.DryRun), slog.Int64("seen", ended.Seen), slog.Int64("drifted", ended.Drifted), slog.Int64("benign", ended.Benign),
-					slog.Int64("repaired", ended.Repaired), slog.Int64("refreshed", ended.Refreshed), slog.Duration("took", ended.FinishedAt.Sub(ended.StartedAt)))
-				err = s.err()
-			}
-			return ended, 0, err
+			return s.end(ctx)
 		case err == nil:
 			failures = 0
+		case errors.Is(err, errPieceOver):
+			return run, true, nil
 		case ctx.Err() != nil:
-			return run, 0, context.Cause(ctx) // the run stays, to be gone on with
-		case mayWait && !deadline.IsZero():
-			return run, pause, nil
-		case mayWait:
+			return run, false, context.Cause(ctx) // the run stays, to be gone on with
+		case errors.Is(err, store.ErrLeaseLost):
+			return run, false, err
 		default:
 			if failures++; failures >= sweepTries || !isPassing(err) {
 				if errors.Is(err, store.ErrUnavailable) {
-					return run, 0, err
+					return run, false, err
 				}
 				if polar.IsForbidden(err) {
 					err = fmt.Errorf("the token lacks the scope %s, or may not read this: %w", s.resource.Scope(), err)
 				}
-				ended, endErr := r.store.EndRun(ctx, run.ID, err.Error())
-				return ended, 0, errors.Join(err, endErr)
+				return fail(err)
 			}
 			if noteErr := r.store.NoteRunError(ctx, run.ID, err.Error()); noteErr != nil {
-				return run, 0, errors.Join(err, noteErr)
+				return run, false, errors.Join(err, noteErr)
 			}
-			pause = time.Duration(failures) * r.timing.sweepRetry
-		}
-		if !deadline.IsZero() && time.Now().After(deadline) {
-			return run, 10 * time.Millisecond, nil
-		}
-		if pause > 0 {
-			select {
-			case <-ctx.Done():
-			case <-time.After(pause):
+			if err := pause(ctx, time.Duration(failures)*r.timing.sweepRetry); err != nil {
+				return run, false, context.Cause(ctx)
 			}
+		}
+		if !o.deadline.IsZero() && time.Now().After(o.deadline) {
+			return run, true, nil
 		}
 	}
+}
+
+// tryStep makes sure of the token, and makes a step.
+func (s *sweep) tryStep(ctx context.Context) (done bool, err error) {
+	if err := s.ask(ctx, func() error { return s.runner.guard.prove(ctx) }); err != nil {
+		return false, err
+	}
+	return s.step(ctx)
+}
+
+// end ends a run that came to its end: failed all the same if something could not be repaired.
+func (s *sweep) end(ctx context.Context) (ended store.ReconcileRun, again bool, err error) {
+	ended, err = s.runner.store.EndRun(ctx, s.run, s.unrepaired(), true)
+	if err != nil {
+		return s.run, false, err
+	}
+	s.runner.logger.InfoContext(ctx, "sweep finished", slog.String("type", ended.ObjectType), slog.Int64("run", ended.ID), slog.Bool("full", ended.Full),
+		slog.Bool("dry_run", ended.DryRun), slog.Int64("seen", ended.Seen), slog.Int64("drifted", ended.Drifted), slog.Int64("benign", ended.Benign),
+		slog.Int64("repaired", ended.Repaired), slog.Int64("refreshed", ended.Refreshed), slog.Duration("took", ended.FinishedAt.Sub(ended.StartedAt)))
+	if why := s.unrepaired(); why != "" {
+		return ended, false, errors.New(why)
+	}
+	return ended, false, nil
 }
 
 // isPassing tells whether the same step may well succeed in a moment.
@@ -245,17 +284,17 @@ func isPassing(err error) bool {
 	return errors.Is(err, store.ErrUnavailable)
 }
 
-var errLeaseLost = errors.New("another process reconciles by now: this one was not heard of for too long")
-
 // sweepLease is the place of the one that reconciles, kept until it is released. ctx ends when it is lost.
 type sweepLease struct {
 	ctx     context.Context //nolint:containedctx // its end is what the lease is about
+	holder  string
 	release func()
 }
 
 // takeLease returns nil where another has the place.
 func (r *Runner) takeLease(ctx context.Context) (*sweepLease, error) {
 	holder := r.id + " " + uuid.NewString()[:8]
+	began := time.Now()
 	taken, err := r.store.TakeReconcileLease(ctx, holder, r.timing.leaseFor)
 	if err != nil || !taken {
 		return nil, err
@@ -266,26 +305,27 @@ func (r *Runner) takeLease(ctx context.Context) (*sweepLease, error) {
 		defer close(kept)
 		ticker := time.NewTicker(r.timing.leaseEvery)
 		defer ticker.Stop()
-		good := time.Now()
+		good := began
 		for {
 			select {
 			case <-leaseCtx.Done():
 				return
 			case <-ticker.C:
 			}
+			asked := time.Now()
 			keepCtx, cancelKeep := context.WithTimeout(leaseCtx, r.timing.leaseEvery)
 			held, err := r.store.KeepReconcileLease(keepCtx, holder, r.timing.leaseFor)
 			cancelKeep()
 			switch {
 			case err == nil && held:
-				good = time.Now()
-			case err == nil, time.Since(good) > r.timing.leaseFor:
-				cancel(errLeaseLost)
+				good = asked
+			case err == nil, time.Since(good)+r.timing.leaseEvery > r.timing.leaseFor: // before it runs out
+				cancel(store.ErrLeaseLost)
 				return
 			}
 		}
 	}()
-	return &sweepLease{ctx: leaseCtx, release: func() {
+	return &sweepLease{ctx: leaseCtx, holder: holder, release: func() {
 		cancel(nil)
 		<-kept
 		releaseCtx, cancelRelease := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)

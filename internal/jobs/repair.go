@@ -84,7 +84,7 @@ func (s *sweep) lookAtBuried(ctx context.Context, buried []uuid.UUID, versions [
 		_, err := s.readEach(ctx, buried)
 		return err
 	}
-	liftable, err := s.runner.store.ListLiftable(ctx, s.run.ObjectType, buried, readTime(versions))
+	liftable, err := s.runner.store.ListLiftable(ctx, s.run.ObjectType, buried, versions[0].VersionAt)
 	if err != nil || len(liftable) == 0 {
 		return err
 	}
@@ -183,9 +183,7 @@ func (s *sweep) repairOne(ctx context.Context, v *version, lift bool, then recor
 	if !errors.Is(err, store.ErrRefused) {
 		return step, err
 	}
-	if s.cursor.Failed++; s.cursor.Why == "" {
-		s.cursor.Why = v.ID.String() + ": " + err.Error()
-	}
+	s.fail(v.ID, err)
 	step = store.RunStep{Drifted: 1}
 	drift := []store.Drift{{ObjectID: v.ID.String(), Field: "id", Cause: causeRefused}}
 	return step, s.runner.store.InTx(ctx, func(tx *store.Tx) error {
@@ -196,7 +194,11 @@ func (s *sweep) repairOne(ctx context.Context, v *version, lift bool, then recor
 func (s *sweep) repairIn(ctx context.Context, tx *store.Tx, changed []*version, lift bool, step *store.RunStep) error {
 	r := s.runner
 	for _, v := range changed {
-		if err := r.guard.admit(ctx, tx, v.organization, "POLAR_ACCESS_TOKEN"); err != nil {
+		admit := func() error { return r.guard.admit(ctx, tx, v.organization, "POLAR_ACCESS_TOKEN") }
+		if s.run.DryRun {
+			admit = func() error { return r.guard.agrees(ctx, v.organization, "POLAR_ACCESS_TOKEN") }
+		}
+		if err := admit(); err != nil {
 			return err
 		}
 	}
@@ -211,28 +213,38 @@ func (s *sweep) repairIn(ctx context.Context, tx *store.Tx, changed []*version, 
 	if err != nil || len(differences) == 0 {
 		return err
 	}
-	drifts, err := s.explain(ctx, tx, changed, differences, step)
-	if err != nil {
-		return err
-	}
 	if s.run.DryRun {
+		drifts, err := s.explain(ctx, tx, differences, step)
+		if err != nil {
+			return err
+		}
 		step.Repaired, step.Refreshed = 0, 0
 		return tx.RecordDrift(ctx, s.run.ID, s.run.ObjectType, drifts, false)
 	}
-	written := changedOf(changed, differences, "")
-	objects := objectsOf(written)
+	different := changedOf(changed, differences, "")
+	objects := objectsOf(different)
 	for i := range objects {
 		if !lift { // against a tombstone the second's beginning counts
 			objects[i].VersionAt = readAt
 		}
 	}
-	if _, err := tx.MirrorObjects(ctx, s.run.ObjectType, store.FromRead, objects, lift); err != nil {
+	// The facts are asked for before the rows change.
+	explained, err := s.factsAbout(ctx, tx, differences)
+	if err != nil {
 		return err
 	}
-	if err := r.followReads(ctx, tx, s.run.ObjectType, written); err != nil {
+	mirrored, err := tx.MirrorObjects(ctx, s.run.ObjectType, store.FromRead, objects, lift)
+	if err != nil {
 		return err
 	}
-	return tx.RecordDrift(ctx, s.run.ID, s.run.ObjectType, drifts, true)
+	isWritten := func(id uuid.UUID) bool { return slices.Contains(mirrored.Written, id) }
+	different = slices.DeleteFunc(different, func(v *version) bool { return !isWritten(v.ID) })
+	if err := r.followReads(ctx, tx, s.run.ObjectType, different); err != nil {
+		return err
+	}
+	// What was not written is as new as what is stored: the next sweep tells.
+	differences = slices.DeleteFunc(differences, func(d store.Difference) bool { return !isWritten(d.ID) })
+	return tx.RecordDrift(ctx, s.run.ID, s.run.ObjectType, s.explainWith(explained, differences, step), true)
 }
 
 // buryGone makes tombstones of objects that are gone at Polar, with all that follows.
@@ -250,8 +262,15 @@ func (s *sweep) buryGone(ctx context.Context, ids []uuid.UUID, at time.Time, the
 				return err
 			}
 		}
-		changedAts := slices.Repeat([]time.Time{at}, len(ids))
-		facts, err := tx.ListDriftFacts(ctx, ids, changedAts)
+		stored, err := tx.ListObjectVersions(ctx, s.run.ObjectType, ids)
+		if err != nil {
+			return err
+		}
+		questions := make([]store.DriftQuestion, len(ids))
+		for i, id := range ids { // it went at some time since the version that is stored
+			questions[i] = store.DriftQuestion{ID: id, StoredAt: stored[id], From: stored[id], Until: at}
+		}
+		facts, err := tx.ListDriftFacts(ctx, questions)
 		if err != nil {
 			return err
 		}
@@ -260,17 +279,21 @@ func (s *sweep) buryGone(ctx context.Context, ids []uuid.UUID, at time.Time, the
 			if buried, err = tx.BuryObjects(ctx, s.run.ObjectType, ids, at); err != nil {
 				return err
 			}
-			if s.run.ObjectType == typeCustomer {
-				if err := r.linkCustomers(ctx, tx, buried); err != nil {
-					return err
-				}
+			switch s.run.ObjectType {
+			case typeCustomer:
+				err = r.linkCustomers(ctx, tx, buried)
+			case typeCheckout:
+				err = tx.FollowCheckouts(ctx, buried)
+			}
+			if err != nil {
+				return err
 			}
 			step.Repaired = int64(len(buried))
 		}
 		var drifts []store.Drift
 		for _, id := range buried {
 			drifts = append(drifts, store.Drift{
-				ObjectID: id.String(), Field: "deleted_at", Remote: new(at.UTC().Format(time.RFC3339)), Cause: causeOfAbsence(s.run.ObjectType, facts[id]),
+				ObjectID: id.String(), Field: "deleted_at", Remote: new("gone"), Cause: causeOfAbsence(s.run.ObjectType, facts[id]),
 			})
 		}
 		step.Drifted = int64(len(drifts))
@@ -296,18 +319,36 @@ func causeOfAbsence(objectType string, facts store.DriftFacts) string {
 }
 
 // explain makes the rows of the ledger out of differences, and counts them.
-func (s *sweep) explain(ctx context.Context, tx *store.Tx, versions []*version, differences []store.Difference, step *store.RunStep) ([]store.Drift, error) {
-	var ids []uuid.UUID
-	var changedAts []time.Time
-	for i, d := range differences {
-		if i == 0 || d.ID != differences[i-1].ID {
-			ids, changedAts = append(ids, d.ID), append(changedAts, d.RemoteChangedAt)
-		}
-	}
-	facts, err := tx.ListDriftFacts(ctx, ids, changedAts)
+func (s *sweep) explain(ctx context.Context, tx *store.Tx, differences []store.Difference, step *store.RunStep) ([]store.Drift, error) {
+	facts, err := s.factsAbout(ctx, tx, differences)
 	if err != nil {
 		return nil, err
 	}
+	return s.explainWith(facts, differences, step), nil
+}
+
+// factsAbout gathers what tells why objects differ.
+func (s *sweep) factsAbout(ctx context.Context, tx *store.Tx, differences []store.Difference) (map[uuid.UUID]store.DriftFacts, error) {
+	var ids []uuid.UUID
+	for _, d := range differences {
+		ids = append(ids, d.ID)
+	}
+	ids = distinct(ids)
+	stored, err := tx.ListObjectVersions(ctx, s.run.ObjectType, ids)
+	if err != nil {
+		return nil, err
+	}
+	questions := make([]store.DriftQuestion, len(ids))
+	for i, id := range ids {
+		at := slices.IndexFunc(differences, func(d store.Difference) bool { return d.ID == id })
+		changed := differences[at].RemoteChangedAt
+		questions[i] = store.DriftQuestion{ID: id, StoredAt: stored[id], From: changed, Until: changed}
+	}
+	return tx.ListDriftFacts(ctx, questions)
+}
+
+// explainWith is explain by facts that are known.
+func (s *sweep) explainWith(facts map[uuid.UUID]store.DriftFacts, differences []store.Difference, step *store.RunStep) []store.Drift {
 	var drifts []store.Drift
 	for from := 0; from < len(differences); {
 		to := from + 1
@@ -320,40 +361,42 @@ func (s *sweep) explain(ctx context.Context, tx *store.Tx, versions []*version, 
 			step.Refreshed++
 			continue
 		}
-		cause := causeOf(s.run.ObjectType, ofOne, facts[ofOne[0].ID])
 		for _, d := range ofOne {
+			cause := causeOf(s.run.ObjectType, d, ofOne, facts[d.ID])
 			drifts = append(drifts, store.Drift{
 				ObjectID: d.ID.String(), Field: d.Field, Cause: cause,
 				Local: shown(s.run.ObjectType, d.Field, d.Local), Remote: shown(s.run.ObjectType, d.Field, d.Remote),
 			})
+			if cause == causeBenignAbandoned {
+				step.Benign++
+			} else {
+				step.Drifted++
+			}
+			step.Repaired++
 		}
-		if strings.HasPrefix(cause, "benign_") {
-			step.Benign += int64(len(ofOne))
-		} else {
-			step.Drifted += int64(len(ofOne))
-		}
-		step.Repaired += int64(len(ofOne))
 	}
-	return drifts, nil
+	return drifts
 }
 
-// causeOf says why an object differs, from all of its differences.
-func causeOf(objectType string, differences []store.Difference, facts store.DriftFacts) string {
-	first := differences[0]
-	status := slices.IndexFunc(differences, func(d store.Difference) bool { return d.Field == "status" })
+// abandoned are the columns that differ when a buyer left: Polar does not always tell of that.
+var abandoned = []string{"status", "modified_at", "expires_at"}
+
+// causeOf says why a column differs, from all differences of its object.
+func causeOf(objectType string, d store.Difference, ofOne []store.Difference, facts store.DriftFacts) string {
+	status := slices.IndexFunc(ofOne, func(d store.Difference) bool { return d.Field == "status" })
 	switch {
 	case facts.Unapplied:
 		return causeStaleApply
-	case first.State == store.DiffBuried:
+	case d.State == store.DiffBuried:
 		return causeWrongTombstone
-	case objectType == typeCheckout && status >= 0 && is(differences[status].Remote, polar.CheckoutStatusExpired) &&
-		!is(differences[status].Local, polar.CheckoutStatusSucceeded):
+	case objectType == typeCheckout && slices.Contains(abandoned, d.Field) && status >= 0 &&
+		is(ofOne[status].Remote, polar.CheckoutStatusExpired) && !is(ofOne[status].Local, polar.CheckoutStatusSucceeded):
 		return causeBenignAbandoned
-	case first.State == store.DiffColumn && first.LocalChangedAt.Equal(first.RemoteChangedAt):
+	case d.State == store.DiffColumn && d.LocalChangedAt.Equal(d.RemoteChangedAt):
 		return causeAltered
 	case facts.Dark:
 		return causeEndpointDisabled
-	case first.State == store.DiffMissing:
+	case d.State == store.DiffMissing:
 		return causeMissedCreate
 	}
 	return causeMissedUpdate
@@ -380,7 +423,7 @@ func shown(objectType, field string, value *string) *string {
 		return value
 	}
 	for _, suffix := range []string{"_id", "_at", "_start", "_end", "_amount"} {
-		if strings.HasSuffix(field, suffix) {
+		if strings.HasSuffix(field, suffix) && !strings.Contains(*value, "@") { // some products take addresses for ids
 			return value
 		}
 	}

@@ -40,6 +40,7 @@ type sweepCursor struct {
 	Failed int         `json:"failed,omitempty"`  // objects that could not be repaired
 	Why    string      `json:"why,omitempty"`     // the first of them
 	Listed time.Time   `json:"listed,omitzero"`   // the highest key that was listed in order
+	Ties   int         `json:"ties,omitempty"`    // objects that lie behind with just this key
 	Before time.Time   `json:"before,omitzero"`   // what is unfinished and older is read by id
 	Passes bool        `json:"confirm,omitempty"` // there is somebody to confirm
 }
@@ -59,24 +60,63 @@ const (
 	unsettled    = 5 * time.Second // an object so new may be missing in a list that was read just before
 	unfinishedBy = 48 * time.Hour  // sessions live for a day: older ones that are not over are few, and read by id
 	overlap      = time.Hour       // that a sweep of what is new looks back beyond the last one
+	renewalGrace = 15 * time.Minute
+	mostTies     = polar.MaxPageSize * 3 / 4 // objects of one key that one page can look at again
+	mostMissed   = 0.5                       // of the living, whom two sweeps may miss and be believed
+	fewMissed    = 25                        // that are believed in any case
+	mostRefused  = 3                         // reads by id that may fail for Polar's own reasons in one chunk
 )
 
 // sweep is a run in progress.
 type sweep struct {
-	runner   *Runner
-	run      store.ReconcileRun
-	resource polar.Resource
-	cursor   sweepCursor
-	seen     int64
-	settles  bool // something of this type is open in the ledger that may be in step by now
+	runner           *Runner
+	run              store.ReconcileRun
+	resource         polar.Resource
+	cursor           sweepCursor
+	holder           string             // of the place of reconciling
+	holders          []store.SeatHolder // the next ones, read ahead
+	deadline         time.Time
+	tell             func(Progress)
+	seen             int64
+	acceptsDeletions bool // a person says that most objects of a type are gone indeed
+
+	settles bool // something of this type is open in the ledger that may be in step by now
 }
 
-func (r *Runner) newSweep(ctx context.Context, run store.ReconcileRun) (*sweep, error) {
+// errPieceOver ends a piece of work in the middle of a step that can be gone on with.
+var errPieceOver = errors.New("the piece of work is over; the step goes on in the next")
+
+// ask makes a call to Polar. It waits in place where that, or the budget, asks for no more than waiting: what the step
+// has read so far must not be lost for it.
+func (s *sweep) ask(ctx context.Context, call func() error) error {
+	for {
+		err := call()
+		wait, ok := waitFor(err)
+		if !ok {
+			return err
+		}
+		s.tell(Progress{ObjectType: s.run.ObjectType, Seen: s.seen, Total: int64(s.cursor.Total), WaitFor: wait})
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// list reads a page of the list.
+func (s *sweep) list(ctx context.Context, number, limit int) (page polar.Page[polar.Document], err error) {
+	err = s.ask(ctx, func() (err error) {
+		page, err = s.runner.api.ListObjects(ctx, s.resource, number, limit)
+		return err
+	})
+	return page, err
+}
+
+func (r *Runner) newSweep(ctx context.Context, run store.ReconcileRun, holder string) (*sweep, error) {
 	resource, ok := polar.ResourceOf(run.ObjectType)
 	if !ok {
 		return nil, fmt.Errorf("sweeping %s: Polar does not serve it", run.ObjectType)
 	}
-	s := &sweep{runner: r, run: run, resource: resource, seen: run.Seen}
+	s := &sweep{runner: r, run: run, resource: resource, holder: holder, seen: run.Seen, tell: func(Progress) {}}
 	if len(run.Cursor) > 0 {
 		if err := json.Unmarshal(run.Cursor, &s.cursor); err != nil {
 			return nil, fmt.Errorf("sweeping %s: reading where run %d stopped: %w", run.ObjectType, run.ID, err)
@@ -133,7 +173,7 @@ func (s *sweep) advanceIn(ctx context.Context, tx *store.Tx, next sweepCursor, s
 		return fmt.Errorf("encoding the cursor: %w", err)
 	}
 	step.Cursor, step.Total, step.ListedUntil = encoded, int64(next.Total), next.Listed
-	return tx.AdvanceRun(ctx, s.run.ID, *step)
+	return tx.AdvanceRun(ctx, s.run.ID, s.holder, *step)
 }
 
 func (s *sweep) moved(next sweepCursor, step store.RunStep) {
@@ -143,10 +183,6 @@ func (s *sweep) moved(next sweepCursor, step store.RunStep) {
 
 // begin finds out from where the list is to be read.
 func (s *sweep) begin(ctx context.Context) error {
-	r := s.runner
-	if err := r.guard.check(ctx); err != nil {
-		return err
-	}
 	next := s.cursor
 	if s.resource.SortKey == "" {
 		next.Phase = phaseSeats
@@ -206,7 +242,7 @@ func (s *sweep) beginWithNew(ctx context.Context, next *sweepCursor) error {
 
 // findOffset is how many objects of the list come before a key, by halving.
 func (s *sweep) findOffset(ctx context.Context, key time.Time) (offset, total int, err error) {
-	first, err := s.runner.api.ListObjects(ctx, s.resource, 1, 1)
+	first, err := s.list(ctx, 1, 1)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -216,7 +252,7 @@ func (s *sweep) findOffset(ctx context.Context, key time.Time) (offset, total in
 	low, high := 1, total // the objects before low come before the key; those from high on do not
 	for low < high {
 		middle := (low + high) / 2
-		page, err := s.runner.api.ListObjects(ctx, s.resource, middle+1, 1)
+		page, err := s.list(ctx, middle+1, 1)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -259,11 +295,13 @@ func window(offset int) (page, limit int) {
 
 // listPage reads the next page, compares it, and looks at what the mirror has in its range that it does not show.
 func (s *sweep) listPage(ctx context.Context) error {
-	number, limit := window(s.cursor.Offset)
-	page, err := s.runner.api.ListObjects(ctx, s.resource, number, limit)
+	// Objects of one key may stand in another order on another page, so all of the last key are looked at again.
+	number, limit := window(max(s.cursor.Offset-min(s.cursor.Ties, mostTies), min(s.cursor.Offset, 1)))
+	page, err := s.list(ctx, number, limit)
 	if err != nil {
 		return err
 	}
+	page.Items = distinctDocuments(page.Items)
 	start := (number - 1) * limit
 	if start > 0 && !s.joins(page.Items) {
 		// Objects before this page were deleted since, so that others slid back to where nobody looks any more.
@@ -271,7 +309,7 @@ func (s *sweep) listPage(ctx context.Context) error {
 		return nil
 	}
 	if start == 0 && len(page.Items) == 0 && s.cursor.Total > 0 {
-		return fmt.Errorf("Polar listed %d objects of type %s, and none a moment later: its answers are not to be trusted now", s.cursor.Total, s.run.ObjectType)
+		return fmt.Errorf("a list of %d objects of type %s had none a moment later: Polar's answers are not to be trusted now", s.cursor.Total, s.run.ObjectType)
 	}
 
 	next := s.cursor
@@ -290,6 +328,7 @@ func (s *sweep) listPage(ctx context.Context) error {
 		}
 		if key.Equal(next.Key) {
 			boundary = append(boundary, d.ID)
+			next.Ties = len(boundary)
 		}
 		if key.Before(noKey) && key.After(next.Listed) {
 			next.Listed = key
@@ -336,6 +375,9 @@ func (s *sweep) joins(items []polar.Document) bool {
 func (s *sweep) lookForUnseen(ctx context.Context, keys store.KeyRange, page sweepCursor) error {
 	after := uuid.Nil
 	for {
+		if !s.deadline.IsZero() && time.Now().After(s.deadline) {
+			return errPieceOver
+		}
 		ids, err := s.runner.store.ListUnseenObjects(ctx, s.run.ObjectType, s.resource.SortKey, keys, page.Recent, s.run.ID, after, readChunk)
 		if err != nil || len(ids) == 0 {
 			return err
@@ -346,8 +388,8 @@ func (s *sweep) lookForUnseen(ctx context.Context, keys store.KeyRange, page swe
 			if err != nil {
 				return err
 			}
-			if unlisted := livingBefore(listed, page.ReadAt.Add(-unsettled)); unlisted == readChunk {
-				return fmt.Errorf("Polar's list of type %s lacks at least %d objects that it serves by their id, such as %s: its lists are not to be trusted now",
+			if unlisted := s.unlisted(listed, page.ReadAt.Add(-unsettled)); unlisted == readChunk {
+				return fmt.Errorf("the list of type %s lacks at least %d objects that Polar serves by their id, such as %s: its lists are not to be trusted now",
 					s.run.ObjectType, unlisted, ids[0])
 			}
 			continue
@@ -359,11 +401,11 @@ func (s *sweep) lookForUnseen(ctx context.Context, keys store.KeyRange, page swe
 	}
 }
 
-// livingBefore counts the objects whose key comes before a time.
-func livingBefore(living []polar.Document, at time.Time) int {
+// unlisted counts the objects that a list of this time should have shown.
+func (s *sweep) unlisted(living []polar.Document, at time.Time) int {
 	n := 0
 	for _, d := range living {
-		if !d.SortKey.IsZero() && d.SortKey.Before(at) {
+		if !d.SortKey.IsZero() && d.SortKey.Before(at) && s.resource.Lists(d.Status) {
 			n++
 		}
 	}
@@ -378,7 +420,7 @@ func (s *sweep) tail(ctx context.Context) (done bool, err error) {
 	next := s.cursor
 	next.After = uuid.Nil
 	switch {
-	case next.Passes:
+	case s.resource.SortKey != "" && next.Passes:
 		next = sweepCursor{Phase: phaseConfirm, From: next.From, Key: next.From, Total: next.Total, Failed: next.Failed, Why: next.Why, Listed: next.Listed}
 		if !next.From.IsZero() {
 			if next.Offset, next.Total, err = s.findOffset(ctx, next.From); err != nil {
@@ -412,6 +454,11 @@ func (s *sweep) confirmPage(ctx context.Context, next sweepCursor, over bool) er
 
 // bury makes tombstones of those whom two complete sweeps in a row have missed.
 func (s *sweep) bury(ctx context.Context) (done bool, err error) {
+	if s.cursor.After == uuid.Nil {
+		if err := s.believe(ctx); err != nil {
+			return false, err
+		}
+	}
 	ids, err := s.runner.store.ListMarked(ctx, s.run.ID, store.MarkSuspect, s.cursor.After, polar.MaxPageSize)
 	if err != nil || len(ids) == 0 {
 		return err == nil, err
@@ -427,9 +474,24 @@ func (s *sweep) bury(ctx context.Context) (done bool, err error) {
 	return false, err
 }
 
+// believe refuses to bury most of a type at a stroke: it is more likely that Polar's lists are wrong. A person may know
+// better.
+func (s *sweep) believe(ctx context.Context) error {
+	missed, living, err := s.runner.store.CountSuspects(ctx, s.run.ID, s.run.ObjectType)
+	if err != nil || s.acceptsDeletions || missed < fewMissed || float64(missed) < mostMissed*float64(living) {
+		return err
+	}
+	return fmt.Errorf("Polar's lists lack %d of the %d living objects of type %s: that is not believed; if they are gone indeed, reconcile with --accept-deletions",
+		missed, living, s.run.ObjectType)
+}
+
 // unfinished reads what is not over and older than what was listed: only Polar knows how it ended.
 func (s *sweep) unfinished(ctx context.Context) (done bool, err error) {
-	ids, err := s.runner.store.ListUnfinished(ctx, s.run.ObjectType, s.cursor.Before, s.cursor.After, readChunk)
+	before := s.cursor.Before
+	if s.run.ObjectType == "subscription" { // unfinished are those whose period is over, by Polar's clock
+		before = s.cursor.ReadAt.Add(-renewalGrace)
+	}
+	ids, err := s.runner.store.ListUnfinished(ctx, s.run.ObjectType, before, s.cursor.After, readChunk)
 	if err != nil || len(ids) == 0 {
 		return err == nil, err
 	}
@@ -449,13 +511,21 @@ func (s *sweep) unfinished(ctx context.Context) (done bool, err error) {
 func (s *sweep) readEach(ctx context.Context, ids []uuid.UUID) (living []polar.Document, err error) {
 	var gone []uuid.UUID
 	var goneAt time.Time
+	refused := 0
 	for _, id := range ids {
-		d, err := s.runner.api.GetObject(ctx, s.resource, id)
+		var d polar.Document
+		err := s.ask(ctx, func() (err error) {
+			d, err = s.runner.api.GetObject(ctx, s.resource, id)
+			return err
+		})
 		switch api, _ := errors.AsType[*polar.APIError](err); {
 		case err == nil:
 			living = append(living, d)
 		case polar.IsGone(err):
 			gone, goneAt = append(gone, id), api.Date
+		case isPassing(err) && ctx.Err() == nil && refused < mostRefused && len(ids) > 1:
+			refused++ // one that Polar cannot serve must not keep the others from being looked at
+			s.fail(id, err)
 		default:
 			return nil, err
 		}
@@ -476,17 +546,26 @@ func (s *sweep) readEach(ctx context.Context, ids []uuid.UUID) (living []polar.D
 
 // seats lists the seats of the next subscription or order that has some. Who is missed is asked for once more at once.
 func (s *sweep) seats(ctx context.Context) (done bool, err error) {
-	holders, err := s.runner.store.ListSeatHolders(ctx, s.cursor.After, 1)
-	if err != nil || len(holders) == 0 {
-		return err == nil, err
+	if len(s.holders) == 0 {
+		if s.holders, err = s.runner.store.ListSeatHolders(ctx, s.cursor.After, polar.MaxPageSize); err != nil || len(s.holders) == 0 {
+			return err == nil, err
+		}
 	}
-	holder := holders[0]
+	holder := s.holders[0]
 	list := func() ([]polar.Document, []uuid.UUID, time.Time, error) {
 		of := polar.SeatHolder{SubscriptionID: holder.ID}
 		if holder.IsOrder {
 			of = polar.SeatHolder{OrderID: holder.ID}
 		}
-		found, readAt, err := s.runner.api.ListSeats(ctx, of)
+		var found []polar.Document
+		var readAt time.Time
+		err := s.ask(ctx, func() (err error) {
+			found, readAt, err = s.runner.api.ListSeats(ctx, of)
+			return err
+		})
+		if api, ok := errors.AsType[*polar.APIError](err); ok && polar.IsGone(err) {
+			readAt, err = api.Date, nil // what had the seats is gone, and they are too
+		}
 		ids := make([]uuid.UUID, len(found))
 		for i, d := range found {
 			ids[i] = d.ID
@@ -494,7 +573,7 @@ func (s *sweep) seats(ctx context.Context) (done bool, err error) {
 		return found, ids, readAt, err
 	}
 	found, ids, readAt, err := list()
-	if err != nil && !polar.IsGone(err) {
+	if err != nil {
 		return false, err
 	}
 	missed, err := s.runner.store.ListUnseenSeats(ctx, holder.ID, ids)
@@ -503,7 +582,7 @@ func (s *sweep) seats(ctx context.Context) (done bool, err error) {
 	}
 	if len(missed) > 0 {
 		_, again, at, err := list()
-		if err != nil && !polar.IsGone(err) {
+		if err != nil {
 			return false, err
 		}
 		missed = slices.DeleteFunc(missed, func(id uuid.UUID) bool { return slices.Contains(again, id) })
@@ -521,8 +600,29 @@ func (s *sweep) seats(ctx context.Context) (done bool, err error) {
 	}
 	next := s.cursor
 	next.After = holder.ID
-	return false, s.compare(ctx, found, func(ctx context.Context, tx *store.Tx, step *store.RunStep) error {
+	err = s.compare(ctx, found, func(ctx context.Context, tx *store.Tx, step *store.RunStep) error {
 		step.Seen += int64(len(found))
 		return s.advanceIn(ctx, tx, s.withFailures(next), step)
 	}, next)
+	if err == nil {
+		s.holders = s.holders[1:]
+	}
+	return false, err
+}
+
+// fail notes an object that could not be repaired.
+func (s *sweep) fail(id uuid.UUID, err error) {
+	if s.cursor.Failed++; s.cursor.Why == "" {
+		s.cursor.Why = id.String() + ": " + err.Error()
+	}
+}
+
+// distinctDocuments leaves out what stands twice on a page: objects slide while it is read.
+func distinctDocuments(documents []polar.Document) []polar.Document {
+	seen := make(map[uuid.UUID]bool, len(documents))
+	return slices.DeleteFunc(documents, func(d polar.Document) bool {
+		twice := seen[d.ID]
+		seen[d.ID] = true
+		return twice
+	})
 }

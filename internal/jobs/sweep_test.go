@@ -381,7 +381,7 @@ func TestASweepThatIsKilledGoesOnWhereItStopped(t *testing.T) {
 		t.Fatal("it was not stopped")
 	}
 	w.reconcile(jobs.ReconcileOptions{Types: []string{"customer"}})
-	if pages > 35 {
+	if pages > 40 {
 		t.Errorf("%d pages were read of a list of 30: it began anew", pages)
 	}
 	same(t, "runs", all[string](w, "select state || ' ' || seen || ' ' || drifted from polar.reconcile_run"), []string{"finished 3000 3000"})

@@ -28,6 +28,7 @@ func (r *Runner) keepHouse(ctx context.Context) {
 		}
 	}()
 	for {
+		r.attempt(ctx, "looking for lost jobs", r.returnLost)
 		r.attempt(ctx, "upkeep", r.Upkeep)
 		select {
 		case <-ctx.Done():
@@ -64,6 +65,15 @@ func (r *Runner) Upkeep(ctx context.Context) error {
 		}
 		return r.readDue(ctx)
 	})
+}
+
+// returnLost gives back the jobs that the database says this worker works, and that it never heard of.
+func (r *Runner) returnLost(ctx context.Context) error {
+	returned, err := r.store.ReturnLostJobs(ctx, r.id, r.atWork.ids(), r.timing.deadAfter)
+	if err == nil && returned > 0 {
+		r.logger.WarnContext(ctx, "jobs that were lost on the way to this worker were given back", slog.Int64("jobs", returned))
+	}
+	return err
 }
 
 func (r *Runner) returnWork(ctx context.Context) error {

@@ -60,6 +60,22 @@ func TestAnEventWhoseJobIsGoneGetsANewOne(t *testing.T) {
 	}
 }
 
+func TestAJobThatALivingWorkerTookAndNeverHeardOfIsWorked(t *testing.T) {
+	t.Parallel()
+	w := hurried(t, false)
+	if err := w.runner.Relink(t.Context()); err != nil { // the worker runs
+		t.Fatal(err)
+	}
+	w.exec(`insert into polar.river_job (kind, args, queue, max_attempts, state, attempt, attempted_at, attempted_by)
+		values ('refresh_object', '{"object_type": "nothing"}', 'default', 3, 'running', 1, now() - interval '1 minute', array[$1])`, w.runner.ID())
+	eventually(t, func() error {
+		if state := one[string](w, "select state::text from polar.river_job"); state != "cancelled" {
+			return fmt.Errorf("the job is %s", state)
+		}
+		return nil
+	})
+}
+
 func TestWhatADeadWorkerHeldGoesToAnotherAndWhatALiveOneHoldsStays(t *testing.T) {
 	t.Parallel()
 	w := hurried(t, true)

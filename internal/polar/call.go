@@ -73,7 +73,7 @@ func fetchPage[T any](ctx context.Context, a *API, c call, read func(json.RawMes
 	var list struct {
 		Items      []json.RawMessage `json:"items"`
 		Pagination struct {
-			TotalCount int  `json:"total_count"`
+			TotalCount *int `json:"total_count"`
 			MaxPage    *int `json:"max_page"`
 		} `json:"pagination"`
 	}
@@ -81,16 +81,16 @@ func fetchPage[T any](ctx context.Context, a *API, c call, read func(json.RawMes
 	if err := json.Unmarshal(got.body, &list); err != nil {
 		return Page[T]{}, c.unreadable(got.status, errors.New("the answer is not a list in Polar's form"))
 	}
-	if list.Items == nil || list.Pagination.MaxPage == nil {
-		return Page[T]{}, c.unreadable(got.status, errors.New("the answer lacks items or pagination.max_page"))
+	if list.Items == nil || list.Pagination.MaxPage == nil || list.Pagination.TotalCount == nil {
+		return Page[T]{}, c.unreadable(got.status, errors.New("the answer lacks items, pagination.total_count or pagination.max_page"))
 	}
 	page := Page[T]{
 		Items:      make([]T, 0, len(list.Items)),
-		TotalCount: list.Pagination.TotalCount,
+		TotalCount: *list.Pagination.TotalCount,
 		MaxPage:    *list.Pagination.MaxPage,
 		ReadAt:     got.readAt,
 	}
-	if err := checkPage(c.query, len(list.Items), list.Pagination.TotalCount); err != nil {
+	if err := checkPage(c.query, len(list.Items), *list.Pagination.TotalCount); err != nil {
 		return Page[T]{}, c.unreadable(got.status, err)
 	}
 	for i, raw := range list.Items {
@@ -103,8 +103,8 @@ func fetchPage[T any](ctx context.Context, a *API, c call, read func(json.RawMes
 	return page, nil
 }
 
-// checkPage tells whether a page holds as many items as its own total says. A
-// page that lacks some must not pass for a whole one.
+// checkPage tells whether a page holds just as many items as its own total
+// says. A page that lacks some must not pass for a whole one.
 func checkPage(query url.Values, items, total int) error {
 	page, pageErr := strconv.Atoi(query.Get("page"))
 	limit, limitErr := strconv.Atoi(query.Get("limit"))
@@ -112,7 +112,7 @@ func checkPage(query url.Values, items, total int) error {
 		return nil // not asked for by page
 	}
 	want := min(limit, max(total-(page-1)*limit, 0))
-	if items < want {
+	if items != want {
 		return fmt.Errorf("page %d has %d items where its total_count of %d means %d", page, items, total, want)
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 type Document struct {
 	Meta
 	SortKey time.Time // the time by which its list is sorted; zero where it has none
+	Status  string    // "" where it has none
 
 	Raw    json.RawMessage // the document itself, byte for byte
 	ReadAt time.Time       // by Polar's clock; zero if it did not say
@@ -74,6 +75,12 @@ func ResourceOf(objectType string) (r Resource, ok bool) {
 		return Resource{}, false
 	}
 	return resources[at], true
+}
+
+// Lists tells whether the list shows objects of this status. Polar may know
+// others by now, which only a read by id shows.
+func (r Resource) Lists(status string) bool {
+	return len(r.statuses) == 0 || slices.Contains(r.statuses, status)
 }
 
 // Scope is what the token needs to read these objects.
@@ -151,7 +158,7 @@ func (r Resource) read(raw json.RawMessage, readAt time.Time) (Document, error) 
 	if err != nil {
 		return Document{}, fmt.Errorf("decoding %s: %w", r.Type, err)
 	}
-	d := Document{Meta: meta, Raw: raw, ReadAt: readAt}
+	d := Document{Meta: meta, Status: fields.text("status"), Raw: raw, ReadAt: readAt}
 	if r.SortKey != "" {
 		d.SortKey = fields.time(r.SortKey)
 	}

@@ -157,6 +157,15 @@ func (s *Store) ListLiftable(ctx context.Context, objectType string, ids []uuid.
 	return liftable, nil
 }
 
+// CountSuspects tells how many objects of a type two sweeps of a run have missed, and how many of the type live.
+func (s *Store) CountSuspects(ctx context.Context, runID int64, objectType string) (missed, living int64, err error) {
+	row, err := s.q.ReconcileSuspectCount(ctx, s.pool, runID, objectType)
+	if err != nil {
+		return 0, 0, fmt.Errorf("counting those who were missed: %w", interpret(err))
+	}
+	return row.Missed, row.Living, nil
+}
+
 // BuryObjects makes tombstones of objects that are gone at Polar; it returns those that lived until now.
 func (t *Tx) BuryObjects(ctx context.Context, objectType string, ids []uuid.UUID, at time.Time) ([]uuid.UUID, error) {
 	buried, err := t.q.ObjectsBury(ctx, t.tx, dbsqlc.ObjectsBuryParams{ObjectType: objectType, Ids: ids, BuriedAt: at})
@@ -166,23 +175,50 @@ func (t *Tx) BuryObjects(ctx context.Context, objectType string, ids []uuid.UUID
 	return buried, nil
 }
 
+// DriftQuestion is an object that differs, and what is known of when it changed at Polar. Zero times are unknown.
+type DriftQuestion struct {
+	ID          uuid.UUID
+	StoredAt    time.Time // Polar's clock for what is stored
+	From, Until time.Time // it changed within these
+}
+
 // DriftFacts is what tells why an object differs.
 type DriftFacts struct {
-	Unapplied bool // an event of it is stored but not applied
+	Unapplied bool // an event of it that is newer than what is stored is here, but not applied
 	Dark      bool // Polar's endpoint was out of order when it changed
 }
 
-// ListDriftFacts gives the facts about objects that changed at Polar at these times.
-func (t *Tx) ListDriftFacts(ctx context.Context, ids []uuid.UUID, changedAts []time.Time) (map[uuid.UUID]DriftFacts, error) {
-	rows, err := t.q.DriftFactsList(ctx, t.tx, ids, changedAts)
+// ListDriftFacts gives the facts about objects that differ.
+func (t *Tx) ListDriftFacts(ctx context.Context, questions []DriftQuestion) (map[uuid.UUID]DriftFacts, error) {
+	var params dbsqlc.DriftFactsListParams
+	for _, q := range questions {
+		params.Ids = append(params.Ids, q.ID)
+		params.StoredAts = append(params.StoredAts, storable(q.StoredAt))
+		params.FromAts = append(params.FromAts, storable(q.From))
+		params.UntilAts = append(params.UntilAts, storable(q.Until))
+	}
+	rows, err := t.q.DriftFactsList(ctx, t.tx, params)
 	if err != nil {
-		return nil, fmt.Errorf("looking for why %d objects differ: %w", len(ids), interpret(err))
+		return nil, fmt.Errorf("looking for why %d objects differ: %w", len(questions), interpret(err))
 	}
 	facts := make(map[uuid.UUID]DriftFacts, len(rows))
 	for _, r := range rows {
 		facts[r.ID] = DriftFacts{Unapplied: r.Unapplied, Dark: r.Dark}
 	}
 	return facts, nil
+}
+
+// ListObjectVersions tells which version of each object is stored, by Polar's clock; zero: not known.
+func (t *Tx) ListObjectVersions(ctx context.Context, objectType string, ids []uuid.UUID) (map[uuid.UUID]time.Time, error) {
+	rows, err := t.q.ObjectVersionList(ctx, t.tx, objectType, ids)
+	if err != nil {
+		return nil, fmt.Errorf("reading the versions of %d objects of type %s: %w", len(ids), objectType, interpret(err))
+	}
+	versions := make(map[uuid.UUID]time.Time, len(rows))
+	for _, r := range rows {
+		versions[r.ID] = known(r.VersionAt)
+	}
+	return versions, nil
 }
 
 // Drift is a row of drift.
@@ -241,6 +277,14 @@ func (t *Tx) SettleDrift(ctx context.Context, objectType string, ids []uuid.UUID
 		texts[i] = id.String()
 	}
 	if err := t.q.DriftSettle(ctx, t.tx, objectType, texts); err != nil {
+		return fmt.Errorf("settling drift: %w", interpret(err))
+	}
+	return nil
+}
+
+// SettleRest closes what was open of a type before a run that looked at everything, and that it did not find again.
+func (t *Tx) SettleRest(ctx context.Context, objectType string, runID int64) error {
+	if err := t.q.DriftSettleRest(ctx, t.tx, objectType, runID); err != nil {
 		return fmt.Errorf("settling drift: %w", interpret(err))
 	}
 	return nil

@@ -43,6 +43,18 @@ func (t *Tx) ReturnDeadJobs(ctx context.Context, deadAfter time.Duration) (int64
 	return n, nil
 }
 
+// ReturnLostJobs makes jobs available again that a living worker took longer than lostAfter ago, and is not at.
+func (s *Store) ReturnLostJobs(ctx context.Context, workerID string, atWork []int64, lostAfter time.Duration) (int64, error) {
+	if atWork == nil {
+		atWork = []int64{} // null is unequal to nothing
+	}
+	n, err := s.q.RiverJobReturnLost(ctx, s.pool, dbsqlc.RiverJobReturnLostParams{WorkerID: workerID, AtWork: atWork, LostAfter: lostAfter})
+	if err != nil {
+		return 0, fmt.Errorf("returning lost jobs: %w", interpret(err))
+	}
+	return n, nil
+}
+
 // Budget is the share of Polar's rate limit that all processes draw from.
 type Budget struct {
 	PerSecond float64 // requests that become available in a second

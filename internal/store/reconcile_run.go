@@ -88,6 +88,7 @@ type RunRequest struct {
 	Full       bool
 	Since      time.Time // zero: everything
 	JobID      int64     // 0: of the command line
+	Again      bool      // try again what failed in an earlier try of the job
 	Fresh      bool      // begin anew, even if a run of the command line was interrupted
 }
 
@@ -118,7 +119,7 @@ func (s *Store) StartRun(ctx context.Context, request RunRequest) (run Reconcile
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		found := err == nil
+		found := err == nil && !(request.Again && row.State == RunFailed)
 		keep := int64(0)
 		if found {
 			keep = row.ID
@@ -162,17 +163,25 @@ func runOf(row dbsqlc.PolarReconcileRun) ReconcileRun {
 	}
 }
 
-// AdvanceRun records a step of a run in the transaction of the step's work.
-func (t *Tx) AdvanceRun(ctx context.Context, id int64, step RunStep) error {
+// ErrLeaseLost tells that another process reconciles by now.
+var ErrLeaseLost = errors.New("another process reconciles by now: this one was not heard of for too long")
+
+// AdvanceRun records a step of a run in the transaction of the step's work. Errors: ErrLeaseLost where the holder has
+// lost the place, or another has ended the run.
+func (t *Tx) AdvanceRun(ctx context.Context, id int64, holder string, step RunStep) error {
 	params := dbsqlc.ReconcileRunStepParams{
 		Cursor: step.Cursor, Seen: step.Seen, Drifted: step.Drifted, Repaired: step.Repaired, Benign: step.Benign, Refreshed: step.Refreshed,
-		ListedUntil: orNilTime(storable(step.ListedUntil)), ID: id,
+		ListedUntil: orNilTime(storable(step.ListedUntil)), ID: id, Holder: holder,
 	}
 	if step.Total > 0 {
 		params.Total = &step.Total
 	}
-	if err := t.q.ReconcileRunStep(ctx, t.tx, params); err != nil {
+	n, err := t.q.ReconcileRunStep(ctx, t.tx, params)
+	if err != nil {
 		return fmt.Errorf("recording a step of run %d: %w", id, interpret(err))
+	}
+	if n == 0 {
+		return fmt.Errorf("recording a step of run %d: %w", id, ErrLeaseLost)
 	}
 	return nil
 }
@@ -185,19 +194,29 @@ func (s *Store) NoteRunError(ctx context.Context, id int64, reason string) error
 	return nil
 }
 
-// EndRun ends a run: finished, or failed where there is a reason.
-func (s *Store) EndRun(ctx context.Context, id int64, reason string) (ReconcileRun, error) {
-	row, err := s.q.ReconcileRunEnd(ctx, s.pool, storableText(reason), id)
+// EndRun ends a run: finished, or failed where there is a reason. reachedEnd tells that it looked at all there is.
+// Errors: ErrNotFound where it is over already.
+func (s *Store) EndRun(ctx context.Context, run ReconcileRun, reason string, reachedEnd bool) (ended ReconcileRun, err error) {
+	err = s.InTx(ctx, func(tx *Tx) error {
+		row, err := tx.q.ReconcileRunEnd(ctx, tx.tx, dbsqlc.ReconcileRunEndParams{ID: run.ID, Error: storableText(reason), ReachedEnd: reachedEnd})
+		if err != nil {
+			return interpret(err)
+		}
+		ended = runOf(row)
+		if reachedEnd && run.Full && run.Since == nil && !run.DryRun {
+			if err := tx.SettleRest(ctx, run.ObjectType, run.ID); err != nil {
+				return err
+			}
+		}
+		return interpret(tx.q.ReconcileMarkForget(ctx, tx.tx))
+	})
 	if err != nil {
-		return ReconcileRun{}, fmt.Errorf("ending run %d: %w", id, interpret(err))
+		return ReconcileRun{}, fmt.Errorf("ending run %d: %w", run.ID, err)
 	}
-	if err := s.q.ReconcileMarkForget(ctx, s.pool); err != nil {
-		return ReconcileRun{}, fmt.Errorf("ending run %d: %w", id, interpret(err))
-	}
-	return runOf(row), nil
+	return ended, nil
 }
 
-// LastRun is the newest finished run of a type that repaired and left nothing out; fullOnly: that was a full sweep.
+// LastRun is the newest run of a type that looked at all there is and repaired; fullOnly: that was a full sweep.
 // Errors: ErrNotFound.
 func (s *Store) LastRun(ctx context.Context, objectType string, fullOnly bool) (ReconcileRun, error) {
 	row, err := s.q.ReconcileRunLastFinished(ctx, s.pool, objectType, fullOnly)

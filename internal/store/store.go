@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,6 +47,10 @@ func Open(databaseURL, applicationName string) (*Store, error) {
 	config.MaxConnLifetimeJitter = 5 * time.Minute
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = 5 * time.Second
+	}
+	// A worker works many jobs at once, and upkeep and sweeps hold a connection while they use another.
+	if !strings.Contains(databaseURL, "pool_max_conns") {
+		config.MaxConns = max(config.MaxConns, 16)
 	}
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {

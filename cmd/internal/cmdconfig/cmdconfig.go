@@ -9,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/caarlos0/env/v11"
 )
@@ -48,6 +49,8 @@ type Polar struct {
 	Version string `env:"POLAR_VERSION" envDefault:"2026-10"`
 	// RateLimit is requests a minute for all processes together; 0: none; unset: Polar's own, by APIURL.
 	RateLimit *int `env:"POLAR_RATE_LIMIT" form:"requests a minute, or 0 for no limit"`
+	// Timeout bounds one request, its answer included.
+	Timeout time.Duration `env:"POLAR_TIMEOUT" envDefault:"15s" form:"a duration such as 15s"`
 }
 
 // RequestsPerMinute is RateLimit, or what Polar allows: 500 in production, 100 in the sandbox.
@@ -61,9 +64,21 @@ func (p Polar) RequestsPerMinute() int {
 	return 500
 }
 
-func (p Polar) checkRateLimit() error {
+func (p Polar) check() error {
+	var faults []error
 	if p.RateLimit != nil && *p.RateLimit < 0 {
-		return fmt.Errorf("POLAR_RATE_LIMIT is %d: give requests a minute, or 0 for no limit", *p.RateLimit)
+		faults = append(faults, fmt.Errorf("POLAR_RATE_LIMIT is %d: give requests a minute, or 0 for no limit", *p.RateLimit))
+	}
+	if p.Timeout <= 0 {
+		faults = append(faults, fmt.Errorf("POLAR_TIMEOUT is %s: give a duration above zero, such as 15s", p.Timeout))
+	}
+	return errors.Join(faults...)
+}
+
+func (c Worker) checkRecoveryTime() error {
+	const shortest = 100 * time.Millisecond // signs of life come five times as often
+	if c.RecoveryTime < shortest {
+		return fmt.Errorf("RECOVERY_TIME is %s: give %s at least, such as 15s", c.RecoveryTime, shortest)
 	}
 	return nil
 }
@@ -98,6 +113,8 @@ type Worker struct {
 	ConsolePassword Secret `env:"CONSOLE_PASSWORD"`
 	// ExtraFields are top-level fields of a checkout that pass though this release does not know them.
 	ExtraFields []string `env:"CHECKOUT_EXTRA_FIELDS"`
+	// RecoveryTime is after how long without a sign of life a worker counts as dead, so that others take up its work.
+	RecoveryTime time.Duration `env:"RECOVERY_TIME" envDefault:"15s" form:"a duration such as 15s"`
 	Reconcile
 	Log
 }
@@ -143,7 +160,7 @@ func ReadWorker(environ []string) (Worker, error) {
 	if _, err := read(environ, &c); err != nil {
 		return Worker{}, err
 	}
-	return c, errors.Join(required("DATABASE_URL", c.URL), required("POLAR_ACCESS_TOKEN", c.AccessToken), c.checkRateLimit(), c.checkReconcile())
+	return c, errors.Join(required("DATABASE_URL", c.URL), required("POLAR_ACCESS_TOKEN", c.AccessToken), c.Polar.check(), c.checkRecoveryTime(), c.checkReconcile())
 }
 
 // ReadOperator reads the environment of cmd/truenorth. Errors name the variable.
@@ -154,7 +171,7 @@ func ReadOperator(environ []string) (Operator, error) {
 		return Operator{}, err
 	}
 	c.WebhookSecrets = secrets
-	return c, errors.Join(c.checkRateLimit(), c.checkReconcile())
+	return c, errors.Join(c.Polar.check(), c.checkReconcile())
 }
 
 func required(name string, value Secret) error {

@@ -31,9 +31,10 @@ func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, lo
 	runner, err := jobs.New(s, jobs.Config{
 		API: polar.Config{
 			BaseURL: config.APIURL, Token: config.AccessToken.Reveal(), Version: config.Version,
-			UserAgent: "truenorth/" + Version(), Logger: logger,
+			UserAgent: "truenorth/" + Version(), Logger: logger, Timeout: config.Timeout,
 		},
-		RateLimit: config.RequestsPerMinute(), ExtraFields: config.ExtraFields, Logger: logger,
+		RecoveryTime: config.RecoveryTime,
+		RateLimit:    config.RequestsPerMinute(), ExtraFields: config.ExtraFields, Logger: logger,
 		ReconcileInterval: config.ReconcileInterval, EndpointURL: config.EndpointURL(), ReenableEndpoint: config.ReenableEndpoint,
 	})
 	if err != nil {

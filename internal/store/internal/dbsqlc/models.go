@@ -45,6 +45,8 @@ type PolarReconcileRun struct {
 	ListedUntil *time.Time
 	// Where it goes on after a crash.
 	Cursor json.RawMessage
+	// Whether it looked at all there is, even if it could not repair all.
+	ReachedEnd bool
 	// The River job that works it; null for one of the command line.
 	JobID *int64
 	// Its last step.

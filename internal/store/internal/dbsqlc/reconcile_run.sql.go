@@ -124,15 +124,24 @@ const driftFactsList = `-- name: DriftFactsList :many
 select g.id::uuid as id,
        (exists (select from polar.event_log l
                   join polar.event_outcome o on o.seq = l.seq and o.state = 'failed'
-                 where l.object_id = g.id::text)
+                 where l.object_id = g.id::text and coalesce(l.occurred_at, 'infinity') > g.stored_at)
         or exists (select from polar.event_log l
                     where l.seq > (select w.swept_seq from polar.event_sweep w)
                       and l.object_id = g.id::text
+                      and coalesce(l.occurred_at, 'infinity') > g.stored_at
                       and not exists (select from polar.event_outcome o where o.seq = l.seq and o.state = 'applied')))::boolean as unapplied,
        exists (select from polar.endpoint_outage e
-                where g.changed_at >= e.began_at and (e.ended_at is null or g.changed_at <= e.ended_at))::boolean as dark
-  from (select unnest($1::uuid[]) as id, unnest($2::timestamptz[]) as changed_at) g
+                where e.began_at <= g.until_at and coalesce(e.ended_at, 'infinity') >= g.from_at)::boolean as dark
+  from (select unnest($1::uuid[]) as id, unnest($2::timestamptz[]) as stored_at,
+               unnest($3::timestamptz[]) as from_at, unnest($4::timestamptz[]) as until_at) g
 `
+
+type DriftFactsListParams struct {
+	Ids       []uuid.UUID
+	StoredAts []time.Time
+	FromAts   []time.Time
+	UntilAts  []time.Time
+}
 
 type DriftFactsListRow struct {
 	ID        uuid.UUID
@@ -140,10 +149,15 @@ type DriftFactsListRow struct {
 	Dark      bool
 }
 
-// What tells why an object differs: an event of it that is stored but not applied, an outage of the endpoint at the
-// time of the change.
-func (q *Queries) DriftFactsList(ctx context.Context, db DBTX, ids []uuid.UUID, changedAts []time.Time) ([]DriftFactsListRow, error) {
-	rows, err := db.Query(ctx, driftFactsList, ids, changedAts)
+// What tells why an object differs: an event of it, newer than what is stored, that is not applied; an outage of the
+// endpoint when it changed, which was somewhere between two times. The zero time stands for none.
+func (q *Queries) DriftFactsList(ctx context.Context, db DBTX, arg DriftFactsListParams) ([]DriftFactsListRow, error) {
+	rows, err := db.Query(ctx, driftFactsList,
+		arg.Ids,
+		arg.StoredAts,
+		arg.FromAts,
+		arg.UntilAts,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -221,21 +235,33 @@ with given as (
            unnest($10::text[]) as cause
 ), closed as (
     update polar.drift d
+       set resolved_at = now(), resolution = 'repaired', run_id = $1::bigint, cause = g.cause,
+           local = case when not g.local_null then g.local end, remote = case when not g.remote_null then g.remote end
+      from given g
+     where $3::boolean
+       and d.object_type = $2::text
+       and d.object_id = g.object_id and d.field = g.field
+       and d.resolved_at is null
+       and d.cause <> 'duplicate_session'
+    returning d.object_id, d.field
+), ended as (
+    update polar.drift d
        set resolved_at = now(), resolution = 'repaired'
      where $3::boolean
        and d.object_type = $2::text
        and d.object_id = any ($4::text[])
        and d.resolved_at is null
        and d.cause <> 'duplicate_session'
-    returning d.object_id, d.field
+       and not exists (select from given g where g.object_id = d.object_id and g.field = d.field)
 )
 insert into polar.drift as o (run_id, object_type, object_id, field, local, remote, cause, resolved_at, resolution)
-select $1::bigint, $2::text, g.object_id, g.field, case when not g.local_null then g.local end, case when not g.remote_null then g.remote end, g.cause,
+select $1::bigint, $2::text, g.object_id, g.field,
+       case when not g.local_null then g.local end, case when not g.remote_null then g.remote end, g.cause,
        case when $3::boolean then now() end, case when $3::boolean then 'repaired' end
   from given g
  where not exists (select from closed c where c.object_id = g.object_id and c.field = g.field)
-on conflict (object_type, object_id, field, cause) where resolved_at is null
-do update set local = excluded.local, remote = excluded.remote, run_id = excluded.run_id
+on conflict (object_type, object_id, field, (cause = 'duplicate_session')) where resolved_at is null
+do update set local = excluded.local, remote = excluded.remote, run_id = excluded.run_id, cause = excluded.cause
 `
 
 type DriftRecordManyParams struct {
@@ -281,6 +307,51 @@ update polar.drift d
 func (q *Queries) DriftSettle(ctx context.Context, db DBTX, objectType string, objectIds []string) error {
 	_, err := db.Exec(ctx, driftSettle, objectType, objectIds)
 	return err
+}
+
+const driftSettleRest = `-- name: DriftSettleRest :exec
+update polar.drift d
+   set resolved_at = now(), resolution = 'in_step'
+ where d.object_type = $1::text
+   and d.resolved_at is null
+   and d.cause <> 'duplicate_session'
+   and d.run_id is distinct from $2::bigint
+`
+
+// At the end of a sweep that looked at everything, what was open before and was not found again is in step.
+func (q *Queries) DriftSettleRest(ctx context.Context, db DBTX, objectType string, runID int64) error {
+	_, err := db.Exec(ctx, driftSettleRest, objectType, runID)
+	return err
+}
+
+const objectVersionList = `-- name: ObjectVersionList :many
+select v.id::uuid as id, coalesce(v.version_at, '0001-01-01 00:00:00+00')::timestamptz as version_at
+  from polar.object_versions($1::text, $2::uuid[]) as v
+`
+
+type ObjectVersionListRow struct {
+	ID        uuid.UUID
+	VersionAt time.Time
+}
+
+func (q *Queries) ObjectVersionList(ctx context.Context, db DBTX, objectType string, ids []uuid.UUID) ([]ObjectVersionListRow, error) {
+	rows, err := db.Query(ctx, objectVersionList, objectType, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ObjectVersionListRow{}
+	for rows.Next() {
+		var i ObjectVersionListRow
+		if err := rows.Scan(&i.ID, &i.VersionAt); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const objectsBury = `-- name: ObjectsBury :many
@@ -603,13 +674,20 @@ func (q *Queries) ReconcileRunAbandon(ctx context.Context, db DBTX, keepID int64
 
 const reconcileRunEnd = `-- name: ReconcileRunEnd :one
 update polar.reconcile_run r
-   set state = case when $1::text = '' then 'finished' else 'failed' end, error = nullif($1::text, ''), finished_at = now(), updated_at = now()
- where r.id = $2
-returning id, object_type, state, dry_run, started_at, finished_at, seen, drifted, repaired, error, full_sweep, since, total, benign, refreshed, listed_until, cursor, job_id, updated_at
+   set state = case when $1::text = '' then 'finished' else 'failed' end, error = nullif($1::text, ''), finished_at = now(), updated_at = now(),
+       reached_end = $2::boolean
+ where r.id = $3 and r.state = 'running'
+returning id, object_type, state, dry_run, started_at, finished_at, seen, drifted, repaired, error, full_sweep, since, total, benign, refreshed, listed_until, cursor, reached_end, job_id, updated_at
 `
 
-func (q *Queries) ReconcileRunEnd(ctx context.Context, db DBTX, error string, iD int64) (PolarReconcileRun, error) {
-	row := db.QueryRow(ctx, reconcileRunEnd, error, iD)
+type ReconcileRunEndParams struct {
+	Error      string
+	ReachedEnd bool
+	ID         int64
+}
+
+func (q *Queries) ReconcileRunEnd(ctx context.Context, db DBTX, arg ReconcileRunEndParams) (PolarReconcileRun, error) {
+	row := db.QueryRow(ctx, reconcileRunEnd, arg.Error, arg.ReachedEnd, arg.ID)
 	var i PolarReconcileRun
 	err := row.Scan(
 		&i.ID,
@@ -629,6 +707,7 @@ func (q *Queries) ReconcileRunEnd(ctx context.Context, db DBTX, error string, iD
 		&i.Refreshed,
 		&i.ListedUntil,
 		&i.Cursor,
+		&i.ReachedEnd,
 		&i.JobID,
 		&i.UpdatedAt,
 	)
@@ -639,7 +718,7 @@ const reconcileRunForget = `-- name: ReconcileRunForget :exec
 with old as (
     delete from polar.reconcile_run r
      where r.finished_at < now() - $1::interval
-       and exists (select from polar.reconcile_run n where n.object_type = r.object_type and n.id > r.id and n.state = 'finished' and n.full_sweep and not n.dry_run)
+       and exists (select from polar.reconcile_run n where n.object_type = r.object_type and n.id > r.id and n.reached_end and n.full_sweep and not n.dry_run)
     returning r.id
 )
 delete from polar.drift d where d.resolved_at < now() - $1::interval
@@ -654,7 +733,7 @@ func (q *Queries) ReconcileRunForget(ctx context.Context, db DBTX, keep time.Dur
 const reconcileRunInsert = `-- name: ReconcileRunInsert :one
 insert into polar.reconcile_run (object_type, dry_run, full_sweep, since, job_id)
 values ($1, $2, $3, $4::timestamptz, $5::bigint)
-returning id, object_type, state, dry_run, started_at, finished_at, seen, drifted, repaired, error, full_sweep, since, total, benign, refreshed, listed_until, cursor, job_id, updated_at
+returning id, object_type, state, dry_run, started_at, finished_at, seen, drifted, repaired, error, full_sweep, since, total, benign, refreshed, listed_until, cursor, reached_end, job_id, updated_at
 `
 
 type ReconcileRunInsertParams struct {
@@ -692,6 +771,7 @@ func (q *Queries) ReconcileRunInsert(ctx context.Context, db DBTX, arg Reconcile
 		&i.Refreshed,
 		&i.ListedUntil,
 		&i.Cursor,
+		&i.ReachedEnd,
 		&i.JobID,
 		&i.UpdatedAt,
 	)
@@ -699,13 +779,13 @@ func (q *Queries) ReconcileRunInsert(ctx context.Context, db DBTX, arg Reconcile
 }
 
 const reconcileRunLastFinished = `-- name: ReconcileRunLastFinished :one
-select r.id, r.object_type, r.state, r.dry_run, r.started_at, r.finished_at, r.seen, r.drifted, r.repaired, r.error, r.full_sweep, r.since, r.total, r.benign, r.refreshed, r.listed_until, r.cursor, r.job_id, r.updated_at from polar.reconcile_run r
- where r.object_type = $1 and r.state = 'finished' and not r.dry_run and r.since is null and (r.full_sweep or not $2::boolean)
+select r.id, r.object_type, r.state, r.dry_run, r.started_at, r.finished_at, r.seen, r.drifted, r.repaired, r.error, r.full_sweep, r.since, r.total, r.benign, r.refreshed, r.listed_until, r.cursor, r.reached_end, r.job_id, r.updated_at from polar.reconcile_run r
+ where r.object_type = $1 and r.reached_end and not r.dry_run and r.since is null and (r.full_sweep or not $2::boolean)
  order by r.id desc
  limit 1
 `
 
-// The newest finished run that repaired, of any kind or only of full sweeps.
+// The newest run that looked at all there is and repaired, of any kind or only of full sweeps.
 func (q *Queries) ReconcileRunLastFinished(ctx context.Context, db DBTX, objectType string, fullOnly bool) (PolarReconcileRun, error) {
 	row := db.QueryRow(ctx, reconcileRunLastFinished, objectType, fullOnly)
 	var i PolarReconcileRun
@@ -727,6 +807,7 @@ func (q *Queries) ReconcileRunLastFinished(ctx context.Context, db DBTX, objectT
 		&i.Refreshed,
 		&i.ListedUntil,
 		&i.Cursor,
+		&i.ReachedEnd,
 		&i.JobID,
 		&i.UpdatedAt,
 	)
@@ -734,7 +815,7 @@ func (q *Queries) ReconcileRunLastFinished(ctx context.Context, db DBTX, objectT
 }
 
 const reconcileRunListLast = `-- name: ReconcileRunListLast :many
-select distinct on (r.object_type) r.id, r.object_type, r.state, r.dry_run, r.started_at, r.finished_at, r.seen, r.drifted, r.repaired, r.error, r.full_sweep, r.since, r.total, r.benign, r.refreshed, r.listed_until, r.cursor, r.job_id, r.updated_at from polar.reconcile_run r order by r.object_type, r.id desc
+select distinct on (r.object_type) r.id, r.object_type, r.state, r.dry_run, r.started_at, r.finished_at, r.seen, r.drifted, r.repaired, r.error, r.full_sweep, r.since, r.total, r.benign, r.refreshed, r.listed_until, r.cursor, r.reached_end, r.job_id, r.updated_at from polar.reconcile_run r order by r.object_type, r.id desc
 `
 
 // The newest run of each type.
@@ -765,6 +846,7 @@ func (q *Queries) ReconcileRunListLast(ctx context.Context, db DBTX) ([]PolarRec
 			&i.Refreshed,
 			&i.ListedUntil,
 			&i.Cursor,
+			&i.ReachedEnd,
 			&i.JobID,
 			&i.UpdatedAt,
 		); err != nil {
@@ -779,7 +861,7 @@ func (q *Queries) ReconcileRunListLast(ctx context.Context, db DBTX) ([]PolarRec
 }
 
 const reconcileRunOfJob = `-- name: ReconcileRunOfJob :one
-select r.id, r.object_type, r.state, r.dry_run, r.started_at, r.finished_at, r.seen, r.drifted, r.repaired, r.error, r.full_sweep, r.since, r.total, r.benign, r.refreshed, r.listed_until, r.cursor, r.job_id, r.updated_at from polar.reconcile_run r
+select r.id, r.object_type, r.state, r.dry_run, r.started_at, r.finished_at, r.seen, r.drifted, r.repaired, r.error, r.full_sweep, r.since, r.total, r.benign, r.refreshed, r.listed_until, r.cursor, r.reached_end, r.job_id, r.updated_at from polar.reconcile_run r
  where r.job_id = $1::bigint and r.object_type = $2
  order by r.id desc
  limit 1
@@ -807,6 +889,7 @@ func (q *Queries) ReconcileRunOfJob(ctx context.Context, db DBTX, jobID int64, o
 		&i.Refreshed,
 		&i.ListedUntil,
 		&i.Cursor,
+		&i.ReachedEnd,
 		&i.JobID,
 		&i.UpdatedAt,
 	)
@@ -814,10 +897,11 @@ func (q *Queries) ReconcileRunOfJob(ctx context.Context, db DBTX, jobID int64, o
 }
 
 const reconcileRunResumable = `-- name: ReconcileRunResumable :one
-select r.id, r.object_type, r.state, r.dry_run, r.started_at, r.finished_at, r.seen, r.drifted, r.repaired, r.error, r.full_sweep, r.since, r.total, r.benign, r.refreshed, r.listed_until, r.cursor, r.job_id, r.updated_at from polar.reconcile_run r
+select r.id, r.object_type, r.state, r.dry_run, r.started_at, r.finished_at, r.seen, r.drifted, r.repaired, r.error, r.full_sweep, r.since, r.total, r.benign, r.refreshed, r.listed_until, r.cursor, r.reached_end, r.job_id, r.updated_at from polar.reconcile_run r
  where r.state = 'running' and r.job_id is null
    and r.object_type = $1 and r.dry_run = $2 and r.full_sweep = $3
-   and r.since is not distinct from $4::timestamptz
+   and (r.since is null) = ($4::timestamptz is null)
+   and coalesce(abs(extract(epoch from r.since - $4::timestamptz)) < 3600, true) -- "so long ago" moves
    and r.updated_at > now() - $5::interval
    and r.seen >= $6::bigint
  order by r.id desc
@@ -863,18 +947,20 @@ func (q *Queries) ReconcileRunResumable(ctx context.Context, db DBTX, arg Reconc
 		&i.Refreshed,
 		&i.ListedUntil,
 		&i.Cursor,
+		&i.ReachedEnd,
 		&i.JobID,
 		&i.UpdatedAt,
 	)
 	return i, err
 }
 
-const reconcileRunStep = `-- name: ReconcileRunStep :exec
+const reconcileRunStep = `-- name: ReconcileRunStep :execrows
 update polar.reconcile_run r
    set cursor = $1, seen = r.seen + $2::bigint, drifted = r.drifted + $3::bigint, repaired = r.repaired + $4::bigint,
        benign = r.benign + $5::bigint, refreshed = r.refreshed + $6::bigint, total = coalesce($7::bigint, r.total),
        listed_until = coalesce($8::timestamptz, r.listed_until), error = null, updated_at = now()
- where r.id = $9
+ where r.id = $9 and r.state = 'running'
+   and exists (select from polar.reconcile_lease l where l.holder = $10::text and l.until > now())
 `
 
 type ReconcileRunStepParams struct {
@@ -887,10 +973,12 @@ type ReconcileRunStepParams struct {
 	Total       *int64
 	ListedUntil *time.Time
 	ID          int64
+	Holder      string
 }
 
-func (q *Queries) ReconcileRunStep(ctx context.Context, db DBTX, arg ReconcileRunStepParams) error {
-	_, err := db.Exec(ctx, reconcileRunStep,
+// Only for whoever has the place: the step of one who lost it is rolled back.
+func (q *Queries) ReconcileRunStep(ctx context.Context, db DBTX, arg ReconcileRunStepParams) (int64, error) {
+	result, err := db.Exec(ctx, reconcileRunStep,
 		arg.Cursor,
 		arg.Seen,
 		arg.Drifted,
@@ -900,8 +988,12 @@ func (q *Queries) ReconcileRunStep(ctx context.Context, db DBTX, arg ReconcileRu
 		arg.Total,
 		arg.ListedUntil,
 		arg.ID,
+		arg.Holder,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const reconcileRunTried = `-- name: ReconcileRunTried :exec
@@ -911,6 +1003,28 @@ update polar.reconcile_run r set error = $1::text, updated_at = now() where r.id
 func (q *Queries) ReconcileRunTried(ctx context.Context, db DBTX, error string, iD int64) error {
 	_, err := db.Exec(ctx, reconcileRunTried, error, iD)
 	return err
+}
+
+const reconcileSuspectCount = `-- name: ReconcileSuspectCount :one
+select (select count(*) from polar.reconcile_mark m where m.run_id = $1::bigint and m.kind = 'suspect')::bigint as missed,
+       (case $2::text
+            when 'member' then (select count(*) from polar.member o where o.deleted_at is null)
+            when 'refund' then (select count(*) from polar.refund o where o.deleted_at is null)
+            when 'benefit_grant' then (select count(*) from polar.benefit_grant o where o.deleted_at is null)
+        end)::bigint as living
+`
+
+type ReconcileSuspectCountRow struct {
+	Missed int64
+	Living int64
+}
+
+// Only for types that Polar does not serve by id.
+func (q *Queries) ReconcileSuspectCount(ctx context.Context, db DBTX, runID int64, objectType string) (ReconcileSuspectCountRow, error) {
+	row := db.QueryRow(ctx, reconcileSuspectCount, runID, objectType)
+	var i ReconcileSuspectCountRow
+	err := row.Scan(&i.Missed, &i.Living)
+	return i, err
 }
 
 const seatHolderList = `-- name: SeatHolderList :many

@@ -130,6 +130,31 @@ func (q *Queries) RiverJobReturnDead(ctx context.Context, db DBTX, deadAfter tim
 	return result.RowsAffected(), nil
 }
 
+const riverJobReturnLost = `-- name: RiverJobReturnLost :execrows
+update polar.river_job j
+   set state = 'available', scheduled_at = now()
+ where j.state = 'running'
+   and j.attempted_at < now() - $1::interval
+   and j.attempted_by[array_upper(j.attempted_by, 1)] = $2::text
+   and j.id <> all ($3::bigint[])
+`
+
+type RiverJobReturnLostParams struct {
+	LostAfter time.Duration
+	WorkerID  string
+	AtWork    []int64
+}
+
+// What a living worker took, and never heard of: the connection broke in between. A job that has just ended is at work
+// no more, and may wait for River to write that down; to work it again is harmless.
+func (q *Queries) RiverJobReturnLost(ctx context.Context, db DBTX, arg RiverJobReturnLostParams) (int64, error) {
+	result, err := db.Exec(ctx, riverJobReturnLost, arg.LostAfter, arg.WorkerID, arg.AtWork)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const statusCounts = `-- name: StatusCounts :one
 select (select count(*) from polar.customer c where c.deleted_at is null)::bigint as customers,
        (select count(*) from polar.customer_link)::bigint as linked,
