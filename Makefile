@@ -6,6 +6,8 @@ SHELL := bash
 
 FUZZTIME ?= 10s
 PKG ?= ./...
+SEEDS ?= 200
+SEED ?= 1
 
 # A PostgreSQL server for the time of one command. Without PostgreSQL the command fails; nothing is skipped.
 WITHPG := go run ./internal/embeddedpg/withpg --
@@ -58,6 +60,10 @@ build: ## build the static programs into bin/
 .PHONY: bench
 bench: ## run the benchmarks on a PostgreSQL of their own
 	$(WITHPG) go test -run='^$$' -bench=. -benchmem -timeout 30m $(PKG)
+
+.PHONY: converge
+converge: ## play SEEDS (200) random histories under random faults, from SEED (1) on, until the mirror equals Polar
+	$(WITHPG) go test -count=1 -timeout 60m -parallel 12 -run '^TestConvergence$$' ./internal/jobs -args -seeds=$(SEEDS) -seed=$(SEED)
 
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (10s) each

@@ -142,5 +142,8 @@ select c.id
  order by r.expires_at
  limit @max_rows::integer;
 
+-- name: CheckoutNewest :one
+select coalesce(max(c.created_at), '0001-01-01 00:00:00+00')::timestamptz as created_at from polar.checkout c where c.deleted_at is null;
+
 -- name: Notify :exec
 select pg_notify(@channel::text, @payload::text);

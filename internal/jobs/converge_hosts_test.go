@@ -54,6 +54,9 @@ func newRelay(databaseURL string) (*relay, string, error) {
 	}
 	r := &relay{listener: listener, target: u.Host, conns: map[net.Conn]bool{}}
 	u.Host = listener.Addr().String()
+	query := u.Query()
+	query.Set("pool_max_conns", "6") // many stages share one Postgres
+	u.RawQuery = query.Encode()
 	r.done.Go(func() {
 		for {
 			conn, err := listener.Accept()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"time"
 
@@ -231,6 +232,10 @@ func (r *Runner) adopt(ctx context.Context, c store.Claim) (bool, error) {
 // spans of time are compared across clocks.
 func (r *Runner) findSession(ctx context.Context, c store.Claim) (session polar.Checkout, found bool, err error) {
 	const margin, mostPages = 2 * time.Minute, 100
+	newest, err := r.store.NewestCheckout(ctx)
+	if err != nil {
+		return polar.Checkout{}, false, err
+	}
 	for page := 1; page <= mostPages; page++ {
 		if held, err := r.store.RenewClaim(ctx, c, r.timing.checkoutLease); err != nil || !held {
 			return polar.Checkout{}, false, errors.Join(err, errLostClaim(held))
@@ -238,6 +243,13 @@ func (r *Runner) findSession(ctx context.Context, c store.Claim) (session polar.
 		list, err := r.api.ListCheckouts(ctx, polar.CheckoutFilter{Sorting: "-created_at", Page: page, Limit: polar.MaxPageSize})
 		if err != nil {
 			return polar.Checkout{}, false, err
+		}
+		if page == 1 && (len(list.Items) == 0 || list.Items[0].CreatedAt.Before(newest)) && !newest.IsZero() {
+			// A list that lags behind, or is empty, must not pass for one that does not have the session.
+			return polar.Checkout{}, false, &polar.APIError{
+				Method: http.MethodGet, Path: "/v1/checkouts/", Status: http.StatusOK,
+				Err: fmt.Errorf("the list does not show the newest session that is known, of %s", newest.UTC().Format(time.RFC3339)),
+			}
 		}
 		for _, k := range list.Items {
 			if k.RequestID == c.ID {

@@ -154,7 +154,14 @@ func New(s *store.Store, config Config) (*Runner, error) {
 		return nil, fmt.Errorf("configuring Polar's API: %w", err)
 	}
 	r.guard = &guard{api: r.api, store: s}
+	if r.client, err = r.newRiver(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
 
+// newRiver makes a client of River, which works once it is started.
+func (r *Runner) newRiver() (*river.Client[pgx.Tx], error) {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &applyEventsWorker{runner: r})
 	river.AddWorker(workers, &createCheckoutWorker{runner: r})
@@ -164,19 +171,19 @@ func New(s *store.Store, config Config) (*Runner, error) {
 	river.AddWorker(workers, &linkCustomersWorker{runner: r})
 	river.AddWorker(workers, &watchEndpointWorker{runner: r})
 	river.AddWorker(workers, &fillGapsWorker{runner: r})
-	r.client, err = river.NewClient(riverpgxv5.New(s.Pool()), &river.Config{
+	client, err := river.NewClient(riverpgxv5.New(r.store.Pool()), &river.Config{
 		ID:           r.id,
 		Schema:       store.Schema,
-		Logger:       config.Logger,
+		Logger:       r.logger,
 		Workers:      workers,
 		Middleware:   []rivertype.Middleware{r.atWork.middleware()},
 		PeriodicJobs: r.periodicJobs(),
-		ErrorHandler: &errorHandler{logger: config.Logger},
+		ErrorHandler: &errorHandler{logger: r.logger},
 		RetryPolicy:  retryPolicy{timing: r.timing},
 		JobTimeout:   jobTimeout,
 		// Only the net: upkeep returns what a dead process held long before.
 		RescueStuckJobsAfter: 5 * time.Minute,
-		SoftStopTimeout:      config.SoftStop,
+		SoftStopTimeout:      r.config.SoftStop,
 		// MaxWorkers / FetchCooldown is a ceiling of jobs a second. A poll finds what was notified too early.
 		Queues: map[string]river.QueueConfig{
 			store.QueueEvents:    {MaxWorkers: 16, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 200 * time.Millisecond},
@@ -187,7 +194,7 @@ func New(s *store.Store, config Config) (*Runner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuring River: %w", err)
 	}
-	return r, nil
+	return client, nil
 }
 
 // ID is the worker's id, as in river_job.attempted_by.
@@ -208,6 +215,12 @@ func (r *Runner) Run(ctx context.Context, ready func()) error {
 		return err
 	}
 	if err := r.client.Start(ctx); err != nil {
+		// A client whose start failed half-way does not fetch even if it is started again.
+		fresh, freshErr := r.newRiver()
+		if freshErr != nil {
+			return errors.Join(err, freshErr)
+		}
+		r.client = fresh
 		return fmt.Errorf("starting River: %w", store.Interpret(err))
 	}
 	upkeepDone := make(chan struct{})

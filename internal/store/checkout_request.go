@@ -240,6 +240,15 @@ func (s *Store) ListDueCheckouts(ctx context.Context, grace time.Duration, limit
 	return ids, nil
 }
 
+// NewestCheckout is when the newest session of the mirror was created, by Polar's clock; zero: there is none.
+func (s *Store) NewestCheckout(ctx context.Context) (time.Time, error) {
+	at, err := s.q.CheckoutNewest(ctx, s.pool)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("looking for the newest checkout: %w", interpret(err))
+	}
+	return known(at), nil
+}
+
 // AllowCheckoutFields makes create_checkout let exactly these fields pass besides those it knows.
 func (s *Store) AllowCheckoutFields(ctx context.Context, names []string) error {
 	if names == nil {

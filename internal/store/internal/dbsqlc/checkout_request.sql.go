@@ -75,6 +75,17 @@ func (q *Queries) CheckoutListDue(ctx context.Context, db DBTX, grace time.Durat
 	return items, nil
 }
 
+const checkoutNewest = `-- name: CheckoutNewest :one
+select coalesce(max(c.created_at), '0001-01-01 00:00:00+00')::timestamptz as created_at from polar.checkout c where c.deleted_at is null
+`
+
+func (q *Queries) CheckoutNewest(ctx context.Context, db DBTX) (time.Time, error) {
+	row := db.QueryRow(ctx, checkoutNewest)
+	var created_at time.Time
+	err := row.Scan(&created_at)
+	return created_at, err
+}
+
 const checkoutRequestClaim = `-- name: CheckoutRequestClaim :one
 update polar.checkout_request r
    set state = 'creating', attempt = r.attempt + 1, first_tried_at = coalesce(r.first_tried_at, now()), leased_until = now() + $1::interval, job_id = $2::bigint, updated_at = now()
