@@ -78,6 +78,7 @@ func (c statusCommand) Run(ctx context.Context, e *environment) error {
 		{"  failed", status.Events["failed"]},
 		{"  last received", lastEvent},
 		{"drift open", status.OpenDrift},
+		{"last sweeps", sweepsLine(status.LastRuns)},
 		{"endpoint", endpointLine(status.Endpoint)},
 		{"gaps filled", gapsLine(status.Gaps)},
 		{"workers alive", status.WorkersAlive},

@@ -35,6 +35,8 @@ for within an hour; it does not see what changed since in what lies behind it. -
 
 Objects: ` + strings.Join(plurals(), ", ") + `.
 
+--accept-deletions believes Polar's lists even where they lack most members, refunds or grants: they cannot be read by id.
+
 Exit codes: 0 in step, or all repaired; 3 a dry run found drift (abandoned checkouts are none); 1 failed.`
 }
 
@@ -176,4 +178,31 @@ func orDash(text *string) string {
 		return "-"
 	}
 	return *text
+}
+
+// sweepsLine sums up the newest run of each type for `truenorth status`.
+func sweepsLine(runs []store.ReconcileRun) string {
+	if len(runs) == 0 {
+		return "none yet"
+	}
+	var failed []string
+	running, oldest := 0, time.Now()
+	for _, run := range runs {
+		switch {
+		case run.State == store.RunFailed:
+			failed = append(failed, run.ObjectType+"s")
+		case run.State == store.RunRunning:
+			running++
+		case run.FinishedAt.Before(oldest):
+			oldest = *run.FinishedAt
+		}
+	}
+	line := fmt.Sprintf("of %d types, the oldest ended %s", len(runs), oldest.Local().Format(time.RFC3339))
+	if running > 0 {
+		line += fmt.Sprintf(", %d running", running)
+	}
+	if len(failed) > 0 {
+		line += ", FAILED: " + strings.Join(failed, ", ") + " (see polar.reconcile_run.error)"
+	}
+	return line
 }

@@ -120,6 +120,7 @@ type Status struct {
 	LastEventAt       *time.Time       `json:"last_event_at"`
 	Events            map[string]int64 `json:"events"` // only received and failed are counted
 	Queues            []QueueDepth     `json:"queues"`
+	LastRuns          []ReconcileRun   `json:"last_runs"` // the newest of each type
 	Endpoint          *EndpointWatch   `json:"endpoint"` // nil before the first look at it
 	Gaps              *GapFill         `json:"gaps"`     // nil before the first search for them
 }
@@ -156,6 +157,9 @@ func (s *Store) ReadStatus(ctx context.Context) (Status, error) {
 	}
 	for _, c := range counts {
 		status.Events[c.State] = c.Events
+	}
+	if status.LastRuns, err = s.ListLastRuns(ctx); err != nil {
+		return Status{}, err
 	}
 	depths, err := s.q.QueueDepth(ctx, s.pool)
 	if err != nil {
