@@ -17,7 +17,7 @@ type progress struct {
 }
 
 func newProgress(w io.Writer) *progress {
-	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) { //nolint:gosec // a file descriptor fits
+	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		return &progress{w: w}
 	}
 	return &progress{}

@@ -157,7 +157,7 @@ func (c reconcileCommand) print(ctx context.Context, w io.Writer, s *store.Store
 		if len(r.Drift) == 0 {
 			continue
 		}
-		fmt.Fprintf(w, "\n%ss (select * from polar.drift where run_id = %d):\n", r.ObjectType, r.ID)
+		fmt.Fprintf(w, "\n%ss (polar.drift where run_id = %d):\n", r.ObjectType, r.ID)
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "  OBJECT\tFIELD\tHERE\tAT POLAR\tCAUSE")
 		for _, d := range r.Drift {

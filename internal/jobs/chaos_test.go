@@ -142,6 +142,7 @@ func TestKilledProcessesLoseNothingThatWasAcknowledged(t *testing.T) {
 			&process{t: t, program: ingestPath, env: []string{"DATABASE_URL=" + url, "POLAR_WEBHOOK_SECRETS=" + secret, "INGEST_ADDR=" + addr}},
 			&process{t: t, program: workerPath, env: []string{
 				"DATABASE_URL=" + url, "POLAR_ACCESS_TOKEN=polar_oat_test", "POLAR_API_URL=" + api.URL + "/v1", "POLAR_RATE_LIMIT=0", "WORKER_ADDR=127.0.0.1:0",
+				"RECONCILE_INTERVAL=0", // the fake knows nothing of the history
 			}})
 	}
 	for _, p := range processes {

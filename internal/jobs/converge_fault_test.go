@@ -84,53 +84,53 @@ func (s *stage) disturb() {
 	switch what := s.random.IntN(18); what {
 	case 0, 1, 2:
 		count := 1 + s.random.IntN(6)
-		s.note("FAULT: the next %d events %q are lost", count, event)
+		s.notef("FAULT: the next %d events %q are lost", count, event)
 		inject(polarfake.Fault{Kind: polarfake.FaultEventDrop, EventType: event, Count: count})
 	case 3:
-		s.note("FAULT: events %q come twice", event)
+		s.notef("FAULT: events %q come twice", event)
 		inject(polarfake.Fault{Kind: polarfake.FaultEventDuplicate, EventType: event, Count: 1 + s.random.IntN(6)})
 	case 4:
-		s.note("FAULT: events %q change places", event)
+		s.notef("FAULT: events %q change places", event)
 		inject(polarfake.Fault{Kind: polarfake.FaultEventReorder, EventType: event, Count: 1 + s.random.IntN(3), Delay: polarfake.Duration(50 * time.Millisecond)})
 	case 5:
 		delay := time.Duration(s.random.IntN(400)) * time.Millisecond
-		s.note("FAULT: events %q come %s late, and what passes meanwhile", event, delay)
+		s.notef("FAULT: events %q come %s late, and what passes meanwhile", event, delay)
 		inject(polarfake.Fault{Kind: polarfake.FaultEventDelay, EventType: event, Count: 1 + s.random.IntN(3), Delay: polarfake.Duration(delay)})
 	case 6, 7:
 		kind := oneOf(s, polarfake.FaultStatus, polarfake.FaultReset, polarfake.FaultTruncate, polarfake.FaultShortPage)
-		s.note("FAULT: Polar's API answers %s at %q", kind, path)
+		s.notef("FAULT: Polar's API answers %s at %q", kind, path)
 		inject(polarfake.Fault{Kind: kind, Status: oneOf(s, 500, 502, 503), Path: path, Count: 1 + s.random.IntN(4)})
 		// That all sessions are gone can be seen to be wrong by whoever knows one.
 		if s.random.IntN(3) == 0 && one[int64](s.w, "select count(*) from polar.checkout where deleted_at is null") > 0 {
-			s.note("FAULT: Polar's lists at %q are empty", path)
+			s.notef("FAULT: Polar's lists at %q are empty", path)
 			inject(polarfake.Fault{Kind: polarfake.FaultEmptyList, Path: path, Count: 1 + s.random.IntN(3)})
 		}
 	case 8, 9:
 		kind := oneOf(s, polarfake.FaultCutAfter, polarfake.FaultCutAfter, polarfake.FaultHangAfter)
-		s.note("FAULT: Polar's API does what it is asked at %q, and the answer is lost (%s)", path, kind)
+		s.notef("FAULT: Polar's API does what it is asked at %q, and the answer is lost (%s)", path, kind)
 		inject(polarfake.Fault{Kind: kind, Path: path, Method: oneOf(s, "", http.MethodPost), Count: 1 + s.random.IntN(2)})
 	case 10:
 		if s.seed%10 == 0 { // a second is the least that Polar asks to wait
-			s.note("FAULT: 429")
+			s.notef("FAULT: 429")
 			inject(polarfake.Fault{Kind: polarfake.FaultRateLimit, Path: path, RetryAfter: polarfake.Duration(time.Second)})
 		}
 	case 11:
-		s.note("FAULT: the endpoint is disabled")
+		s.notef("FAULT: the endpoint is disabled")
 		s.setEndpoint(false)
 		s.later("the endpoint is enabled", func() { s.setEndpoint(true) })
 	case 12, 13:
-		s.note("FAULT: ingest goes down")
+		s.notef("FAULT: ingest goes down")
 		s.hosts.toggleIngest()
 		s.later("ingest comes back", s.hosts.toggleIngest)
 	case 14:
-		s.note("FAULT: Postgres goes away")
+		s.notef("FAULT: Postgres goes away")
 		s.hosts.togglePostgres()
 		s.later("Postgres comes back", s.hosts.togglePostgres)
 	case 15, 16:
-		s.note("FAULT: a worker is killed")
+		s.notef("FAULT: a worker is killed")
 		s.hosts.killWorker()
 	case 17:
-		s.note("a sweep in the midst of it")
+		s.notef("a sweep in the midst of it")
 		s.sweepAMoment()
 	}
 }
@@ -155,7 +155,7 @@ func (s *stage) endSome(all bool) {
 			later = append(later, e)
 			continue
 		}
-		s.note("%s", e.what)
+		s.notef("%s", e.what)
 		e.do()
 	}
 	s.ending = later
@@ -167,7 +167,7 @@ func (s *stage) sweepAMoment() {
 	ctx, cancel := context.WithTimeout(s.t.Context(), limit)
 	defer cancel()
 	_, err := s.w.sweeper().Reconcile(ctx, jobs.ReconcileOptions{DryRun: s.random.IntN(4) == 0})
-	s.note("the sweep ended: %v", err)
+	s.notef("the sweep ended: %v", err)
 }
 
 func (s *stage) setEndpoint(enabled bool) {
@@ -182,7 +182,7 @@ func (s *stage) setEndpoint(enabled bool) {
 		client := &http.Client{Timeout: time.Second} // a fault may meet this request too
 		response, err := client.Do(request)
 		if err != nil {
-			s.note("setting the endpoint: %v", err)
+			s.notef("setting the endpoint: %v", err)
 			continue
 		}
 		_ = response.Body.Close()
@@ -191,7 +191,7 @@ func (s *stage) setEndpoint(enabled bool) {
 
 // endFaults makes everything work again.
 func (s *stage) endFaults() {
-	s.note("the faults end")
+	s.notef("the faults end")
 	s.w.fake.ClearFaults()
 	s.endSome(true)
 	s.hosts.restore()

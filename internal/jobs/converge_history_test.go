@@ -45,7 +45,7 @@ func (s *stage) act() {
 	for _, a := range actions {
 		if at -= a.weight; at < 0 {
 			err := a.do(s)
-			s.note("%s: %v", a.name, err)
+			s.notef("%s: %v", a.name, err)
 			return
 		}
 	}
@@ -132,7 +132,7 @@ func (s *stage) open() {
 			s.t.Fatal(err)
 		}
 		err = s.w.fake.Pay(idOf(s.t, checkout), polarfake.PayOptions{Email: s.email()})
-		s.note("sold %s: %v", product, err)
+		s.notef("sold %s: %v", product, err)
 	}
 }
 

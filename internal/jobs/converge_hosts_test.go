@@ -243,19 +243,12 @@ func (h *relays) stop() {
 	h.ingest.close()
 }
 
-// programs are built once for all seeds that need them.
-var programs = struct {
-	once           sync.Once
-	ingest, worker string
-}{}
-
 // processes are ingest, worker and a Postgres of its own as processes, which are killed.
 type processes struct {
 	s              *stage
 	pg             *embeddedpg.Server
 	ingest, worker *process
 	ingestAddr     string
-	down           bool // Postgres
 	ingestDown     bool
 }
 

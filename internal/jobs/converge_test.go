@@ -90,10 +90,10 @@ func converge(t *testing.T, seed uint64) {
 	s.endFaults()
 	s.quiesce()
 	s.clock.skip(5 * time.Minute)
-	s.note("quiet; now the first sweep")
+	s.notef("quiet; now the first sweep")
 	s.reconcile()
 	s.quiesce()
-	s.note("quiet; now the second sweep")
+	s.notef("quiet; now the second sweep")
 	if drifted, benign := s.reconcile(); drifted+benign > 0 {
 		t.Errorf("the second sweep found %d differences and %d benign ones:\n%s", drifted, benign, lines(all[string](s.w,
 			`select concat_ws(' ', d.run_id, object_type, object_id, field, local, remote, cause) from polar.drift d where d.run_id > (select max(id) - 12 from polar.reconcile_run) order by d.id`)))
@@ -289,6 +289,6 @@ func (s *stage) pause(d time.Duration) {
 	}
 }
 
-func (s *stage) note(format string, args ...any) {
+func (s *stage) notef(format string, args ...any) {
 	s.log = append(s.log, fmt.Sprintf("%6d ms  ", time.Since(s.clock.started).Milliseconds())+fmt.Sprintf(format, args...))
 }

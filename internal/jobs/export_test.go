@@ -29,7 +29,7 @@ func (r *Runner) WorkBatch(ctx context.Context, batch int64) error {
 
 // SweepNew sweeps what is new or unfinished of a type, as a periodic job does where a full sweep takes long.
 func (r *Runner) SweepNew(ctx context.Context, objectType string) error {
-	lease, err := r.waitForLease(ctx, nil)
+	ctx, lease, err := r.waitForLease(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func (r *Runner) SweepNew(ctx context.Context, objectType string) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = r.sweep(lease, run, sweepOptions{})
+	_, _, err = r.sweep(ctx, lease.holder, run, sweepOptions{})
 	return err
 }
 

@@ -68,7 +68,7 @@ func (w *reconcileWorker) Work(ctx context.Context, job *river.Job[ReconcileArgs
 	if len(types) == 0 {
 		types = mirrored
 	}
-	lease, err := r.takeLease(ctx)
+	ctx, lease, err := r.takeLease(ctx)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,6 @@ func (w *reconcileWorker) Work(ctx context.Context, job *river.Job[ReconcileArgs
 		return river.JobSnooze(time.Second)
 	}
 	defer lease.release()
-	ctx = lease.ctx
 	deadline := time.Now().Add(sweepPiece)
 	var failed []error
 	for _, objectType := range types {
@@ -97,7 +96,7 @@ func (w *reconcileWorker) Work(ctx context.Context, job *river.Job[ReconcileArgs
 		if over {
 			continue // by an earlier piece of this job
 		}
-		_, again, err := r.sweep(lease, run, sweepOptions{deadline: deadline})
+		_, again, err := r.sweep(ctx, lease.holder, run, sweepOptions{deadline: deadline})
 		switch {
 		case ctx.Err() != nil, errors.Is(err, store.ErrLeaseLost), errors.Is(err, store.ErrUnavailable):
 			return errors.Join(err, context.Cause(ctx)) // the run waits for the next try
@@ -166,7 +165,7 @@ func (r *Runner) Reconcile(ctx context.Context, o ReconcileOptions) ([]store.Rec
 			return nil, fmt.Errorf("objects of type %q are not mirrored; these are: %v", objectType, mirrored)
 		}
 	}
-	lease, err := r.waitForLease(ctx, o.Progress)
+	ctx, lease, err := r.waitForLease(ctx, o.Progress)
 	if err != nil {
 		return nil, err
 	}
@@ -178,12 +177,12 @@ func (r *Runner) Reconcile(ctx context.Context, o ReconcileOptions) ([]store.Rec
 		if err != nil {
 			return runs, err
 		}
-		ended, _, err := r.sweep(lease, run, sweepOptions{tell: o.Progress, acceptDeletions: o.AcceptDeletions})
+		ended, _, err := r.sweep(ctx, lease.holder, run, sweepOptions{tell: o.Progress, acceptDeletions: o.AcceptDeletions})
 		runs = append(runs, ended)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", objectType, err))
 		}
-		if lease.ctx.Err() != nil || errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrLeaseLost) {
+		if ctx.Err() != nil || errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrLeaseLost) {
 			break
 		}
 	}
@@ -198,8 +197,7 @@ type sweepOptions struct {
 }
 
 // sweep goes on with a run until it is over or the deadline has passed: then it goes on again.
-func (r *Runner) sweep(lease *sweepLease, run store.ReconcileRun, o sweepOptions) (ended store.ReconcileRun, again bool, err error) {
-	ctx := lease.ctx
+func (r *Runner) sweep(ctx context.Context, holder string, run store.ReconcileRun, o sweepOptions) (ended store.ReconcileRun, again bool, err error) {
 	fail := func(err error) (store.ReconcileRun, bool, error) {
 		ended, endErr := r.store.EndRun(context.WithoutCancel(ctx), run, err.Error(), false)
 		if endErr != nil {
@@ -207,7 +205,7 @@ func (r *Runner) sweep(lease *sweepLease, run store.ReconcileRun, o sweepOptions
 		}
 		return ended, false, err
 	}
-	s, err := r.newSweep(ctx, run, lease.holder)
+	s, err := r.newSweep(ctx, run, holder)
 	if err != nil {
 		return run, false, err
 	}
@@ -284,20 +282,19 @@ func isPassing(err error) bool {
 	return errors.Is(err, store.ErrUnavailable)
 }
 
-// sweepLease is the place of the one that reconciles, kept until it is released. ctx ends when it is lost.
+// sweepLease is the place of the one that reconciles, kept until it is released.
 type sweepLease struct {
-	ctx     context.Context //nolint:containedctx // its end is what the lease is about
 	holder  string
 	release func()
 }
 
-// takeLease returns nil where another has the place.
-func (r *Runner) takeLease(ctx context.Context) (*sweepLease, error) {
+// takeLease takes the place, and returns a context that ends when it is lost. The lease is nil where another has it.
+func (r *Runner) takeLease(ctx context.Context) (context.Context, *sweepLease, error) {
 	holder := r.id + " " + uuid.NewString()[:8]
 	began := time.Now()
 	taken, err := r.store.TakeReconcileLease(ctx, holder, r.timing.leaseFor)
 	if err != nil || !taken {
-		return nil, err
+		return ctx, nil, err
 	}
 	leaseCtx, cancel := context.WithCancelCause(ctx)
 	kept := make(chan struct{})
@@ -325,7 +322,7 @@ func (r *Runner) takeLease(ctx context.Context) (*sweepLease, error) {
 			}
 		}
 	}()
-	return &sweepLease{ctx: leaseCtx, holder: holder, release: func() {
+	return leaseCtx, &sweepLease{holder: holder, release: func() {
 		cancel(nil)
 		<-kept
 		releaseCtx, cancelRelease := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -336,20 +333,20 @@ func (r *Runner) takeLease(ctx context.Context) (*sweepLease, error) {
 	}}, nil
 }
 
-func (r *Runner) waitForLease(ctx context.Context, progress func(Progress)) (*sweepLease, error) {
+func (r *Runner) waitForLease(ctx context.Context, progress func(Progress)) (context.Context, *sweepLease, error) {
 	ticker := time.NewTicker(leaseAskEvery)
 	defer ticker.Stop()
 	for {
-		l, err := r.takeLease(ctx)
+		leaseCtx, l, err := r.takeLease(ctx)
 		if err != nil || l != nil {
-			return l, err
+			return leaseCtx, l, err
 		}
 		if progress != nil {
 			progress(Progress{Waiting: true})
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx, nil, ctx.Err()
 		case <-ticker.C:
 		}
 	}

@@ -135,13 +135,6 @@ func (s *sweep) unrepaired() string {
 	return fmt.Sprintf("%d objects could not be repaired; the first: %s", s.cursor.Failed, s.cursor.Why)
 }
 
-func (s *sweep) err() error {
-	if why := s.unrepaired(); why != "" {
-		return errors.New(why)
-	}
-	return nil
-}
-
 // step does one piece of work and records how far the run is. A step that failed may be tried again.
 func (s *sweep) step(ctx context.Context) (done bool, err error) {
 	switch s.cursor.Phase {
@@ -481,7 +474,7 @@ func (s *sweep) believe(ctx context.Context) error {
 	if err != nil || s.acceptsDeletions || missed < fewMissed || float64(missed) < mostMissed*float64(living) {
 		return err
 	}
-	return fmt.Errorf("Polar's lists lack %d of the %d living objects of type %s: that is not believed; if they are gone indeed, reconcile with --accept-deletions",
+	return fmt.Errorf("the lists of Polar lack %d of the %d living objects of type %s: that is not believed; if they are gone indeed, reconcile with --accept-deletions",
 		missed, living, s.run.ObjectType)
 }
 

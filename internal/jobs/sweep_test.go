@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -56,10 +57,10 @@ func (w *world) drift() []string {
 	return all[string](w, `select object_type || ' ' || field || ' ' || cause || ' ' || coalesce(resolution, 'open') from polar.drift order by 1`)
 }
 
-func same[T comparable](t testing.TB, what string, got, want []T) {
-	t.Helper()
+func same[T comparable](tb testing.TB, what string, got, want []T) {
+	tb.Helper()
 	if !slices.Equal(got, want) {
-		t.Errorf("%s: got\n%s\nwant\n%s", what, lines(got), lines(want))
+		tb.Errorf("%s: got\n%s\nwant\n%s", what, lines(got), lines(want))
 	}
 }
 
@@ -71,11 +72,11 @@ func lines[T any](values []T) string {
 	return b.String()
 }
 
-func idOf(t testing.TB, document json.RawMessage) string {
-	t.Helper()
+func idOf(tb testing.TB, document json.RawMessage) string {
+	tb.Helper()
 	meta, err := polar.DecodeMeta(document)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return meta.ID.String()
 }
@@ -332,7 +333,7 @@ func TestWhatPolarServesNotByIDIsGoneOnceTwoSweepsMissedIt(t *testing.T) {
 	within(t, 5*time.Second, func() error { // lifted once Polar's clock, which tells seconds, is past the burial
 		w.reconcile(jobs.ReconcileOptions{Types: []string{"member"}})
 		if got := one[int64](w, "select count(*) from polar.member where deleted_at is null"); got != 1 {
-			return fmt.Errorf("the member is still buried")
+			return errors.New("the member is still buried")
 		}
 		return nil
 	})

@@ -28,6 +28,8 @@ var environment = map[string]variable{
 	"POLAR_API_URL":         {services: []string{"worker"}, value: "https://api.polar.sh/v1"},
 	"POLAR_VERSION":         {services: []string{"worker"}, value: "2026-10"},
 	"POLAR_RATE_LIMIT":      {services: []string{"worker"}, value: "500"},
+	"POLAR_TIMEOUT":         {services: []string{"worker"}, value: "15s"},
+	"RECOVERY_TIME":         {services: []string{"worker"}, value: "15s"},
 	"RECONCILE_INTERVAL":    {services: []string{"worker"}, value: "15m"},
 	"INGEST_PUBLIC_URL":     {services: []string{"worker"}},
 

@@ -121,8 +121,8 @@ type Status struct {
 	Events            map[string]int64 `json:"events"` // only received and failed are counted
 	Queues            []QueueDepth     `json:"queues"`
 	LastRuns          []ReconcileRun   `json:"last_runs"` // the newest of each type
-	Endpoint          *EndpointWatch   `json:"endpoint"` // nil before the first look at it
-	Gaps              *GapFill         `json:"gaps"`     // nil before the first search for them
+	Endpoint          *EndpointWatch   `json:"endpoint"`  // nil before the first look at it
+	Gaps              *GapFill         `json:"gaps"`      // nil before the first search for them
 }
 
 // ReadStatus counts what an operator asks for first.

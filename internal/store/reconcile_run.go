@@ -119,7 +119,7 @@ func (s *Store) StartRun(ctx context.Context, request RunRequest) (run Reconcile
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		found := err == nil && !(request.Again && row.State == RunFailed)
+		found := err == nil && (!request.Again || row.State != RunFailed)
 		keep := int64(0)
 		if found {
 			keep = row.ID

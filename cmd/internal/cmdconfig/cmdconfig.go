@@ -64,7 +64,7 @@ func (p Polar) RequestsPerMinute() int {
 	return 500
 }
 
-func (p Polar) check() error {
+func (p Polar) checkPolar() error {
 	var faults []error
 	if p.RateLimit != nil && *p.RateLimit < 0 {
 		faults = append(faults, fmt.Errorf("POLAR_RATE_LIMIT is %d: give requests a minute, or 0 for no limit", *p.RateLimit))
@@ -160,7 +160,7 @@ func ReadWorker(environ []string) (Worker, error) {
 	if _, err := read(environ, &c); err != nil {
 		return Worker{}, err
 	}
-	return c, errors.Join(required("DATABASE_URL", c.URL), required("POLAR_ACCESS_TOKEN", c.AccessToken), c.Polar.check(), c.checkRecoveryTime(), c.checkReconcile())
+	return c, errors.Join(required("DATABASE_URL", c.URL), required("POLAR_ACCESS_TOKEN", c.AccessToken), c.checkPolar(), c.checkRecoveryTime(), c.checkReconcile())
 }
 
 // ReadOperator reads the environment of cmd/truenorth. Errors name the variable.
@@ -171,7 +171,7 @@ func ReadOperator(environ []string) (Operator, error) {
 		return Operator{}, err
 	}
 	c.WebhookSecrets = secrets
-	return c, errors.Join(c.Polar.check(), c.checkReconcile())
+	return c, errors.Join(c.checkPolar(), c.checkReconcile())
 }
 
 func required(name string, value Secret) error {
