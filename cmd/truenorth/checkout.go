@@ -109,8 +109,5 @@ func printRequest(ctx context.Context, e *environment, id uuid.UUID) error {
 	if err != nil {
 		return err
 	}
-	encoder := json.NewEncoder(e.stdout)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(request)
+	return printJSON(e.stdout, request)
 }

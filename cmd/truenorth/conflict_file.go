@@ -32,7 +32,7 @@ func (c conflictsShowCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	if c.JSON {
-		return printIndentedJSON(e.stdout, file)
+		return printJSON(e.stdout, file)
 	}
 	return printConflictFile(e.stdout, file)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"text/tabwriter"
@@ -53,9 +52,7 @@ func (c statusCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	if c.JSON {
-		encoder := json.NewEncoder(e.stdout)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(status)
+		return printJSON(e.stdout, status)
 	}
 	lastEvent := "never"
 	if status.LastEventAt != nil {

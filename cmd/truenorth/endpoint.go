@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -266,13 +265,6 @@ func (c endpointRedeliverCommand) Run(ctx context.Context, e *environment) error
 		return fmt.Errorf("%d of %d events are not sent again", failed, len(c.ID))
 	}
 	return nil
-}
-
-func printJSON(w io.Writer, value any) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(value)
 }
 
 // endpointLine is the endpoint's state for `truenorth status`.

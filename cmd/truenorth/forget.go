@@ -64,7 +64,7 @@ func (c forgetCommand) Run(ctx context.Context, e *environment) error {
 		return fmt.Errorf("%w: run it again, it goes on where this one ended", err)
 	}
 	if c.JSON {
-		return c.printJSON(e, forgotten)
+		return c.printForgotten(e, forgotten)
 	}
 	return c.print(e, forgotten)
 }
@@ -99,7 +99,7 @@ func (c forgetCommand) print(e *environment, f jobs.Forgotten) error {
 	return nil
 }
 
-func (c forgetCommand) printJSON(e *environment, f jobs.Forgotten) error {
+func (c forgetCommand) printForgotten(e *environment, f jobs.Forgotten) error {
 	out := struct {
 		Customer  uuid.UUID        `json:"customer_id"`
 		Before    bool             `json:"forgotten_before"`
@@ -110,5 +110,5 @@ func (c forgetCommand) printJSON(e *environment, f jobs.Forgotten) error {
 	if !out.AtPolar {
 		out.DeletedAt = &f.DeletedAt
 	}
-	return e.printJSON(out)
+	return printJSON(e.stdout, out)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -131,7 +130,7 @@ func (c linkCommand) Run(ctx context.Context, e *environment) error {
 		return hinted(err)
 	}
 	if c.JSON {
-		return printIndentedJSON(e.stdout, linked)
+		return printJSON(e.stdout, linked)
 	}
 	printLinked(e.stdout, linked)
 	return nil
@@ -201,7 +200,7 @@ func (c unlinkCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	if c.JSON {
-		return printIndentedJSON(e.stdout, u)
+		return printJSON(e.stdout, u)
 	}
 	fmt.Fprintf(e.stdout, "customer %s is no longer linked to %q (%s)\n", u.CustomerID, u.LocalUserID, u.Basis)
 	if u.NowLinkedTo != "" {
@@ -249,7 +248,7 @@ func (c conflictsListCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	if c.JSON {
-		return printIndentedJSON(e.stdout, conflicts)
+		return printJSON(e.stdout, conflicts)
 	}
 	if len(conflicts) == 0 {
 		fmt.Fprintln(e.stdout, map[bool]string{false: "no open conflicts", true: "no conflicts"}[c.All])
@@ -290,7 +289,7 @@ func (c conflictsResolveCommand) Run(ctx context.Context, e *environment) error 
 		return hinted(err)
 	}
 	if c.JSON {
-		return printIndentedJSON(e.stdout, settled)
+		return printJSON(e.stdout, settled)
 	}
 	fmt.Fprintf(e.stdout, "conflict %d settled by %s: %s\n", c.ID, word.Actor, settled.Resolution)
 	switch {
@@ -306,13 +305,6 @@ func (c conflictsResolveCommand) Run(ctx context.Context, e *environment) error 
 
 func noConflict(id int64) error {
 	return fmt.Errorf("there is no conflict %d: see truenorth conflicts list --all", id)
-}
-
-func printIndentedJSON(w io.Writer, value any) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(value)
 }
 
 // shownTime is a time as a person at this machine reads it.

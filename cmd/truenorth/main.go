@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -130,4 +131,12 @@ func (e *environment) openStore() (*store.Store, error) {
 		return nil, errors.New("DATABASE_URL is not set: set it, or DATABASE_URL_FILE to a file that holds it")
 	}
 	return store.Open(e.config.URL.Reveal(), "truenorth")
+}
+
+// printJSON prints a value as a person reads it.
+func printJSON(w io.Writer, value any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -137,9 +136,7 @@ func (c reconcileCommand) print(ctx context.Context, w io.Writer, s *store.Store
 		}
 	}
 	if c.JSON {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(reports)
+		return printJSON(w, reports)
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "OBJECTS\tSTATE\tSEEN\tDRIFT\tBENIGN\tREPAIRED\tREFRESHED\tTOOK")

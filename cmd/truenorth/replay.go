@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -111,7 +110,7 @@ func (c *replayCommand) Run(ctx context.Context, e *environment) error {
 	}
 	if c.DryRun {
 		if c.JSON {
-			return e.printJSON(map[string]int64{"events": total})
+			return printJSON(e.stdout, map[string]int64{"events": total})
 		}
 		fmt.Fprintf(e.stdout, "%d events would be applied again\n", total)
 		return nil
@@ -139,7 +138,7 @@ func (c *replayCommand) print(e *environment, report jobs.Replayed, total int64,
 		if failures == nil {
 			failures = []jobs.EventFailure{}
 		}
-		return e.printJSON(struct {
+		return printJSON(e.stdout, struct {
 			Matching int64               `json:"matching"`
 			Events   int64               `json:"events"`
 			Applied  int64               `json:"applied"`
@@ -185,7 +184,7 @@ func (c *replayCommand) verify(ctx context.Context, e *environment, s *store.Sto
 		return err
 	}
 	if c.JSON {
-		err = e.printJSON(verification(verified))
+		err = printJSON(e.stdout, verification(verified))
 	} else {
 		err = printVerified(e, verified)
 	}
@@ -258,12 +257,4 @@ func verification(v jobs.Verified) any {
 		out.Differences = append(out.Differences, difference(d))
 	}
 	return out
-}
-
-// printJSON prints a value as a person reads it.
-func (e *environment) printJSON(value any) error {
-	encoder := json.NewEncoder(e.stdout)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(value)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
+	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
@@ -67,4 +68,15 @@ func (r *Runner) LookAtEndpoint(ctx context.Context, attempt int) error {
 func (r *Runner) SearchGaps(ctx context.Context, attempt int) error {
 	worker := &fillGapsWorker{runner: r}
 	return worker.Work(ctx, &river.Job[FillGapsArgs]{JobRow: &rivertype.JobRow{Attempt: attempt, MaxAttempts: 5}})
+}
+
+// ReadLists reads all pages of a type and does nothing with them.
+func (r *Runner) ReadLists(ctx context.Context, objectType string) error {
+	resource, _ := polar.ResourceOf(objectType)
+	for page := 1; ; page++ {
+		list, err := r.api.ListObjects(ctx, resource, page, polar.MaxPageSize)
+		if err != nil || page >= list.MaxPage {
+			return err
+		}
+	}
 }
