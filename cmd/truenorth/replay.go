@@ -51,6 +51,9 @@ func (t *sinceTime) UnmarshalText(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("%q is neither a time such as 2026-10-30T12:00:00Z nor a duration such as 24h", text)
 	}
+	if at.After(time.Now()) {
+		return fmt.Errorf("%q has not been yet", text)
+	}
 	t.Time = at
 	return nil
 }

@@ -19,6 +19,7 @@ type endpointRotateCommand struct {
 	NoProbe bool          `help:"With --finish: do not post to the URL, which cannot be reached from here; a delivery of Polar's own is the proof then."`
 	Force   bool          `help:"Delete the old endpoint even if some events cannot be delivered."`
 	Timeout time.Duration `default:"1h" help:"With --wait: wait so long for ingest to accept the new secret."`
+	Settle  time.Duration `default:"75s" help:"Where Polar had disabled the new endpoint: how long the old one has for what only it was to be sent. Polar makes every event's first delivery within a minute."`
 	JSON    bool          `help:"Print JSON."`
 }
 
@@ -76,7 +77,7 @@ func (c endpointRotateCommand) start(ctx context.Context, e *environment, api *p
 
 func (c endpointRotateCommand) finish(ctx context.Context, e *environment, api *polar.API, endpointURL string) error {
 	options := jobs.FinishOptions{
-		NoProbe: c.NoProbe, Force: c.Force, Patience: redeliveryPatience,
+		NoProbe: c.NoProbe, Force: c.Force, Patience: redeliveryPatience, Settle: c.Settle,
 		Progress: func(step string) { fmt.Fprintln(e.stderr, step+" ...") },
 	}
 	if e.config.URL.Reveal() != "" {

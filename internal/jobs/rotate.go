@@ -107,6 +107,7 @@ type FinishOptions struct {
 	NoProbe  bool          // the URL cannot be reached from here: a delivery of Polar's alone is the proof
 	Force    bool          // the old endpoint goes even if some events cannot be delivered
 	Patience time.Duration // how long to wait until redelivered events have arrived
+	Settle   time.Duration // how long the old endpoint has for what only it was to be sent, where the new one had to be enabled
 	Progress func(string)  // is told what is being done
 
 	// Unknown, if set, tells which of these events are not in the database: those that are need not arrive any more.
@@ -148,6 +149,11 @@ func FinishRotation(ctx context.Context, api *polar.API, endpointURL string, opt
 			return done, fmt.Errorf("enabling endpoint %s: %w", x.New.ID, err)
 		}
 		x.New.Enabled = true
+		// What happened before is on its way to the old endpoint alone, and in no list until its first delivery.
+		options.Progress(fmt.Sprintf("giving the old endpoint %s for what only it was to be sent", options.Settle))
+		if err := pause(ctx, options.Settle); err != nil {
+			return done, err
+		}
 	}
 	if err := x.redeliver(ctx, api, options, &done); err != nil {
 		return done, err
