@@ -107,8 +107,12 @@ func (s *stage) disturb() {
 		}
 	case 8, 9:
 		kind := oneOf(s, polarfake.FaultCutAfter, polarfake.FaultCutAfter, polarfake.FaultHangAfter)
-		s.notef("FAULT: Polar's API does what it is asked at %q, and the answer is lost (%s)", path, kind)
-		inject(polarfake.Fault{Kind: kind, Path: path, Method: oneOf(s, "", http.MethodPost), Count: 1 + s.random.IntN(2)})
+		method := oneOf(s, "", http.MethodPost)
+		if s.random.IntN(2) == 0 { // the one that nobody may do twice
+			path, method = "/v1/checkouts/", http.MethodPost
+		}
+		s.notef("FAULT: Polar's API does what it is asked at %s %q, and the answer is lost (%s)", method, path, kind)
+		inject(polarfake.Fault{Kind: kind, Path: path, Method: method, Count: 1 + s.random.IntN(2)})
 	case 10:
 		if s.seed%10 == 0 { // a second is the least that Polar asks to wait
 			s.notef("FAULT: 429")

@@ -212,7 +212,7 @@ func (h *relays) startWorker() {
 		cancel()
 		h.dying.Go(func() {
 			<-ended
-			own.Close()
+			go own.Close() // it waits for whoever still asks Postgres
 			way.close()
 		})
 	})

@@ -232,7 +232,7 @@ func (r *Runner) Run(ctx context.Context, ready func()) error {
 	r.logger.InfoContext(ctx, "worker started", slog.String("worker", r.id))
 	ready()
 
-	<-r.client.Stopped() // ctx ended; the jobs that ran are done or given back
+	r.waitStopped(ctx) // the jobs that ran are done or given back
 	stopUpkeep()
 	<-upkeepDone
 	leaveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
@@ -242,6 +242,23 @@ func (r *Runner) Run(ctx context.Context, ready func()) error {
 	}
 	r.logger.InfoContext(leaveCtx, "worker stopped", slog.String("worker", r.id))
 	return nil
+}
+
+// waitStopped waits until River has stopped after ctx ended. Without Postgres it would try for ever to write down how its
+// jobs ended; whoever keeps house then finds them.
+func (r *Runner) waitStopped(ctx context.Context) {
+	select {
+	case <-r.client.Stopped():
+		return
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(r.config.SoftStop + r.timing.deadAfter)
+	defer timer.Stop()
+	select {
+	case <-r.client.Stopped():
+	case <-timer.C:
+		r.logger.WarnContext(context.WithoutCancel(ctx), "stopping without a word from Postgres; other workers take up what this one held")
+	}
 }
 
 type retryPolicy struct{ timing timing }
