@@ -1715,7 +1715,7 @@ begin
               left join polar.%1$I o on o.id = r.id
              where o.id is null
                 or o.tombstone
-                or (o.doc is distinct from r.doc
+                or ((o.doc is distinct from r.doc or o.deleted_at is distinct from polar.json_time(r.doc, 'deleted_at'))
                     and coalesce((o.version_modified_at, o.version_at) <= (r.changed_at, $3), true) %3$s)
         )
         select r.id, 'missing', 'id', null, r.id::text, null::timestamptz, r.changed_at from met r where r.missing
@@ -1726,7 +1726,7 @@ begin
         select r.id, case when v.name is null then 'document' else 'differs' end, v.name, v.local, v.remote, o.version_modified_at, r.changed_at
           from met r
           join polar.%1$I o on o.id = r.id
-          left join lateral (select f.name, f.local, f.remote from (values %2$s) as f (name, local, remote) where f.local is distinct from f.remote) v on true
+          left join lateral (select f.name, f.local, f.remote from (values %2$s, ('deleted_at', o.deleted_at::text, polar.json_time(r.doc, 'deleted_at')::text)) as f (name, local, remote) where f.local is distinct from f.remote) v on true
          where not r.missing and not r.tombstone
     $sql$, object_type, fields,
         -- A newer state is laid over the document: see customer_state.

@@ -252,7 +252,7 @@ update polar.reconcile_run r
    set state = 'failed', finished_at = now(), error = coalesce(r.error || '; ', '') || 'its process ended'
  where r.state = 'running'
    and r.id <> @keep_id::bigint
-   and case when r.job_id is null then r.object_type = @object_type
+   and case when r.job_id is null then r.object_type = @object_type and r.dry_run = @dry_run
             else not exists (select from polar.river_job j where j.id = r.job_id and j.state in ('available', 'pending', 'retryable', 'running', 'scheduled')) end;
 
 -- name: ReconcileRunStep :execrows
@@ -280,6 +280,9 @@ select r.* from polar.reconcile_run r
  where r.object_type = @object_type and r.reached_end and not r.dry_run and r.since is null and (r.full_sweep or not @full_only::boolean)
  order by r.id desc
  limit 1;
+
+-- name: ReconcileRunGet :one
+select r.* from polar.reconcile_run r where r.id = @id;
 
 -- name: ReconcileRunListLast :many
 -- The newest run of each type.

@@ -82,6 +82,9 @@ func (c checkoutCreateCommand) params(stdin io.Reader) (json.RawMessage, error) 
 		}
 		return params, nil
 	}
+	if len(c.Product) == 0 {
+		return nil, &exitError{code: exitUsage, err: errors.New("nothing to sell: give --product, or the whole document as --params")}
+	}
 	params, err := json.Marshal(truenorth.CheckoutParams{
 		Products: c.Product, ExternalCustomerID: c.ExternalCustomerID, CustomerEmail: c.Email, SuccessURL: c.SuccessURL,
 	})

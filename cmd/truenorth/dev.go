@@ -71,7 +71,8 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 	group, ctx := errgroup.WithContext(ctx)
 	demo := &console.Demo{}
 	ingestURL := "http://" + dialable(config.IngestAddr) + ingest.Route
-	if config.AccessToken.Reveal() == "" {
+	isFake := config.AccessToken.Reveal() == ""
+	if isFake {
 		if err := c.startFake(ctx, group, &config, ingestURL, demo, logger); err != nil {
 			return err
 		}
@@ -83,6 +84,15 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 	}
 	demo.SuccessURL = "http://" + dialable(config.WorkerAddr) + "/?paid={CHECKOUT_ID}"
 
+	if isFake {
+		// The fake keeps nothing: to a sweep, all that an earlier run left would be gone.
+		if status, err := s.ReadStatus(ctx); err != nil {
+			return err
+		} else if status.Customers > 0 {
+			config.ReconcileInterval = 0
+			fmt.Fprintf(e.stdout, "the fake Polar begins empty, so the mirror of an earlier run is not compared with it; delete %s to begin anew\n", c.Data)
+		}
+	}
 	ready := make(chan struct{}, 2)
 	group.Go(func() error {
 		return program.Ingest(ctx, cmdconfig.Ingest{Database: config.Database, WebhookSecrets: config.WebhookSecrets, Addr: config.IngestAddr},

@@ -179,6 +179,9 @@ type endpointFillCommand struct {
 }
 
 func (c endpointFillCommand) Run(ctx context.Context, e *environment) error {
+	if err := c.Since.mustBePast(); err != nil {
+		return err
+	}
 	runner, s, err := e.openRunner(e.config.EndpointURL())
 	if err != nil {
 		return err

@@ -41,7 +41,7 @@ type commands struct {
 const description = `truenorth keeps a product's own users and its Polar customers and checkouts in agreement.
 
 It reads the same environment as ingest and worker: DATABASE_URL, POLAR_ACCESS_TOKEN, POLAR_API_URL, POLAR_VERSION,
-POLAR_WEBHOOK_SECRETS, INGEST_PUBLIC_URL, CHECKOUT_EXTRA_FIELDS; each secret may come from a file, NAME_FILE.
+POLAR_RATE_LIMIT, POLAR_TIMEOUT, POLAR_WEBHOOK_SECRETS, INGEST_PUBLIC_URL, CHECKOUT_EXTRA_FIELDS; each secret may come from a file, NAME_FILE.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 looked and found a difference.`
 

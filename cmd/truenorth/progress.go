@@ -58,6 +58,7 @@ func (p *progress) note(text string) {
 func (p *progress) close() {
 	if p.bar != nil {
 		_ = p.bar.Clear()
+		_, _ = io.WriteString(p.w, "\r\033[K") // whatever was drawn at the same time
 		p.bar = nil
 	}
 }

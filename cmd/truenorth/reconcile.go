@@ -67,6 +67,9 @@ func (c reconcileCommand) Run(ctx context.Context, e *environment) error {
 	if err != nil {
 		return &exitError{code: exitUsage, err: err}
 	}
+	if err := c.Since.mustBePast(); err != nil {
+		return err
+	}
 	if c.Verbose {
 		e.config.Level = slog.LevelDebug
 	} else {
@@ -93,7 +96,7 @@ func (c reconcileCommand) Run(ctx context.Context, e *environment) error {
 		bar.show(p.ObjectType+"s", p.Seen, p.Total)
 	}})
 	bar.close()
-	if err := c.print(ctx, e.stdout, s, runs); err != nil {
+	if err := c.print(context.WithoutCancel(ctx), e.stdout, s, runs); err != nil {
 		return errors.Join(failed, err)
 	}
 	if ctx.Err() != nil {

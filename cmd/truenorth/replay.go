@@ -51,10 +51,15 @@ func (t *sinceTime) UnmarshalText(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("%q is neither a time such as 2026-10-30T12:00:00Z nor a duration such as 24h", text)
 	}
-	if at.After(time.Now()) {
-		return fmt.Errorf("%q has not been yet", text)
-	}
 	t.Time = at
+	return nil
+}
+
+// mustBePast refuses a moment that has not been yet, where that can only be a mistake.
+func (t sinceTime) mustBePast() error {
+	if t.After(time.Now()) {
+		return &exitError{code: exitUsage, err: fmt.Errorf("--since is %s, which has not been yet", t.Format(time.RFC3339))}
+	}
 	return nil
 }
 

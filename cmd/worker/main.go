@@ -27,6 +27,9 @@ Environment:
   POLAR_VERSION            sent as Polar-Version (default 2026-10)
   POLAR_RATE_LIMIT         requests a minute for all processes together
                            (default 500, in the sandbox 100; 0: no limit)
+  POLAR_TIMEOUT            of one request (default 15s)
+  RECOVERY_TIME            without a sign of life, and a worker's work goes to others
+                           (default 15s)
   RECONCILE_INTERVAL       how often Polar's lists are read (default 15m; 0: only when
                            asked on the command line)
   INGEST_PUBLIC_URL        which of Polar's endpoints is ours, such as

@@ -224,14 +224,20 @@ func (r *Runner) sweep(ctx context.Context, holder string, run store.ReconcileRu
 			failures = 0
 		case errors.Is(err, errPieceOver):
 			return run, true, nil
-		case ctx.Err() != nil:
-			return run, false, context.Cause(ctx) // the run stays, to be gone on with
+		case ctx.Err() != nil: // the run stays, to be gone on with
+			if now, err := r.store.GetRun(context.WithoutCancel(ctx), run.ID); err == nil {
+				run = now
+			}
+			return run, false, context.Cause(ctx)
 		case errors.Is(err, store.ErrLeaseLost):
 			return run, false, err
 		default:
 			if failures++; failures >= sweepTries || !isPassing(err) {
 				if errors.Is(err, store.ErrUnavailable) {
 					return run, false, err
+				}
+				if polar.IsUnauthorized(err) {
+					err = fmt.Errorf("check POLAR_ACCESS_TOKEN and POLAR_API_URL; the sandbox and production have tokens of their own: %w", err)
 				}
 				if polar.IsForbidden(err) {
 					err = fmt.Errorf("the token lacks the scope %s, or may not read this: %w", s.resource.Scope(), err)

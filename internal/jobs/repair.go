@@ -310,10 +310,10 @@ func causeOfAbsence(objectType string, facts store.DriftFacts) string {
 	switch {
 	case facts.Unapplied:
 		return causeStaleApply
-	case facts.Dark:
-		return causeEndpointDisabled
 	case objectType == typeCheckout, objectType == "order", objectType == "subscription", objectType == "refund":
 		return causeLocalOnly
+	case facts.Dark:
+		return causeEndpointDisabled
 	}
 	return causeMissedDelete
 }

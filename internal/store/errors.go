@@ -56,6 +56,10 @@ func interpret(err error) error {
 		case "08", "25", "40", "53", "55", "57", "58": // connection, transaction state, rollback, resources, lock, operator, system
 			return fmt.Errorf("%w: %s (SQLSTATE %s)", ErrUnavailable, pgErr.Message, pgErr.Code)
 		}
+		switch pgErr.Code {
+		case "3F000", "42P01", "42883": // schema, table or function missing
+			return fmt.Errorf("schema polar is missing or older than this program: run `truenorth migrate`: %w", err)
+		}
 		return err
 	case errors.Is(err, context.Canceled):
 		return err

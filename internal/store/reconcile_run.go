@@ -124,7 +124,7 @@ func (s *Store) StartRun(ctx context.Context, request RunRequest) (run Reconcile
 		if found {
 			keep = row.ID
 		}
-		if err := tx.q.ReconcileRunAbandon(ctx, tx.tx, keep, request.ObjectType); err != nil {
+		if err := tx.q.ReconcileRunAbandon(ctx, tx.tx, dbsqlc.ReconcileRunAbandonParams{KeepID: keep, ObjectType: request.ObjectType, DryRun: request.DryRun}); err != nil {
 			return interpret(err)
 		}
 		if err := tx.q.ReconcileMarkForget(ctx, tx.tx); err != nil {
@@ -222,6 +222,15 @@ func (s *Store) LastRun(ctx context.Context, objectType string, fullOnly bool) (
 	row, err := s.q.ReconcileRunLastFinished(ctx, s.pool, objectType, fullOnly)
 	if err != nil {
 		return ReconcileRun{}, fmt.Errorf("looking for the last run for %s: %w", objectType, interpret(err))
+	}
+	return runOf(row), nil
+}
+
+// GetRun reads a run. Errors: ErrNotFound.
+func (s *Store) GetRun(ctx context.Context, id int64) (ReconcileRun, error) {
+	row, err := s.q.ReconcileRunGet(ctx, s.pool, id)
+	if err != nil {
+		return ReconcileRun{}, fmt.Errorf("reading run %d: %w", id, interpret(err))
 	}
 	return runOf(row), nil
 }

@@ -662,13 +662,19 @@ update polar.reconcile_run r
    set state = 'failed', finished_at = now(), error = coalesce(r.error || '; ', '') || 'its process ended'
  where r.state = 'running'
    and r.id <> $1::bigint
-   and case when r.job_id is null then r.object_type = $2
+   and case when r.job_id is null then r.object_type = $2 and r.dry_run = $3
             else not exists (select from polar.river_job j where j.id = r.job_id and j.state in ('available', 'pending', 'retryable', 'running', 'scheduled')) end
 `
 
+type ReconcileRunAbandonParams struct {
+	KeepID     int64
+	ObjectType string
+	DryRun     bool
+}
+
 // Ends runs that nobody goes on with. The caller holds the place, so no run of the command line but its own is alive.
-func (q *Queries) ReconcileRunAbandon(ctx context.Context, db DBTX, keepID int64, objectType string) error {
-	_, err := db.Exec(ctx, reconcileRunAbandon, keepID, objectType)
+func (q *Queries) ReconcileRunAbandon(ctx context.Context, db DBTX, arg ReconcileRunAbandonParams) error {
+	_, err := db.Exec(ctx, reconcileRunAbandon, arg.KeepID, arg.ObjectType, arg.DryRun)
 	return err
 }
 
@@ -728,6 +734,38 @@ delete from polar.drift d where d.resolved_at < now() - $1::interval
 func (q *Queries) ReconcileRunForget(ctx context.Context, db DBTX, keep time.Duration) error {
 	_, err := db.Exec(ctx, reconcileRunForget, keep)
 	return err
+}
+
+const reconcileRunGet = `-- name: ReconcileRunGet :one
+select r.id, r.object_type, r.state, r.dry_run, r.started_at, r.finished_at, r.seen, r.drifted, r.repaired, r.error, r.full_sweep, r.since, r.total, r.benign, r.refreshed, r.listed_until, r.cursor, r.reached_end, r.job_id, r.updated_at from polar.reconcile_run r where r.id = $1
+`
+
+func (q *Queries) ReconcileRunGet(ctx context.Context, db DBTX, id int64) (PolarReconcileRun, error) {
+	row := db.QueryRow(ctx, reconcileRunGet, id)
+	var i PolarReconcileRun
+	err := row.Scan(
+		&i.ID,
+		&i.ObjectType,
+		&i.State,
+		&i.DryRun,
+		&i.StartedAt,
+		&i.FinishedAt,
+		&i.Seen,
+		&i.Drifted,
+		&i.Repaired,
+		&i.Error,
+		&i.FullSweep,
+		&i.Since,
+		&i.Total,
+		&i.Benign,
+		&i.Refreshed,
+		&i.ListedUntil,
+		&i.Cursor,
+		&i.ReachedEnd,
+		&i.JobID,
+		&i.UpdatedAt,
+	)
+	return i, err
 }
 
 const reconcileRunInsert = `-- name: ReconcileRunInsert :one
