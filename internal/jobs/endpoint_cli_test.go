@@ -183,7 +183,7 @@ func (e *endpointWorld) flow() (stop func() int) {
 	end := make(chan struct{})
 	made := 0
 	running.Go(func() {
-		ticker := time.NewTicker(30 * time.Millisecond)
+		ticker := time.NewTicker(150 * time.Millisecond)
 		defer ticker.Stop()
 		for {
 			select {
