@@ -62,7 +62,7 @@ func TestTheCommandLineAsksForACheckoutAndWaitsForItsURL(t *testing.T) {
 
 	before := one[int64](w, "select count(*) from polar.checkout_request")
 	for words, args := range map[string][]string{
-		"products":  {"create", "--external-customer-id", "usr_ada"},
+		"--product": {"create", "--external-customer-id", "usr_ada"},
 		"colour":    {"create", "--params", fmt.Sprintf(`{"products":[%q],"colour":"red"}`, oneTime)},
 		"--params":  {"create", "--params", "{}", "--key", "k", "--email", "ada@buyer-example.com"},
 		"not found": {"get", uuid.NewString()},

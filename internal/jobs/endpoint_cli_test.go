@@ -265,7 +265,7 @@ func TestTheSecretIsRotatedWithoutLosingAnEvent(t *testing.T) {
 			if err := json.Unmarshal([]byte(finished.stdout), &done); err != nil || len(done.Deleted) != 1 || done.Deleted[0] != old || done.EndpointID == old || done.Undelivered != 0 {
 				t.Errorf("rotate --finish --json printed %s, %v", finished.stdout, err)
 			}
-			if done.Redelivered == 0 {
+			if retryScale < 0.01 && done.Redelivered == 0 { // sooner, Polar's own retries may have brought everything
 				t.Error("nothing was delivered again, so no delivery of Polar's own shows that the new secret works")
 			}
 			if got := e.secrets(); len(got) != 1 || got[0] != fresh {
