@@ -265,8 +265,13 @@ func TestTheSecretIsRotatedWithoutLosingAnEvent(t *testing.T) {
 			if err := json.Unmarshal([]byte(finished.stdout), &done); err != nil || len(done.Deleted) != 1 || done.Deleted[0] != old || done.EndpointID == old || done.Undelivered != 0 {
 				t.Errorf("rotate --finish --json printed %s, %v", finished.stdout, err)
 			}
-			if retryScale < 0.01 && done.Redelivered == 0 { // sooner, Polar's own retries may have brought everything
-				t.Error("nothing was delivered again, so no delivery of Polar's own shows that the new secret works")
+			if retryScale < 0.01 && done.Redelivered == 0 {
+				t.Error("nothing was delivered again of what Polar had given up on")
+			}
+			if !slices.ContainsFunc(e.fake.Events(), func(ev polarfake.Event) bool {
+				return ev.EndpointID == done.EndpointID.String() && ev.State == polarfake.EventSucceeded
+			}) {
+				t.Error("the old endpoint is gone, and no delivery of Polar's own shows that the new secret works")
 			}
 			if got := e.secrets(); len(got) != 1 || got[0] != fresh {
 				t.Errorf("Polar has %d endpoints, want the new one alone", len(got))
