@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -16,6 +14,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/pb33f/jsonschema/v6"
 	"pgregory.net/rapid"
+
+	"github.com/truenorth-dev/truenorth/internal/polartest"
 )
 
 func remarshal(tb testing.TB, p CheckoutParams) []byte {
@@ -298,18 +298,7 @@ func TestParamsPassPolarsOwnSchema(t *testing.T) {
 // Polar's OpenAPI document.
 func polarCheckoutSchema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
-	shared := os.Getenv("TRUENORTH_SHARED")
-	if shared == "" {
-		shared = filepath.Join("..", "shared")
-	}
-	if _, err := os.Stat(shared); os.IsNotExist(err) {
-		t.Skipf("Polar's OpenAPI document is not here: no folder %s (TRUENORTH_SHARED names another)", shared)
-	}
-	raw, err := os.ReadFile(filepath.Join(shared, "polar", "openapi.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(polartest.Read(t, "openapi.json")))
 	if err != nil {
 		t.Fatal(err)
 	}

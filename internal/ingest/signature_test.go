@@ -2,17 +2,14 @@ package ingest_test
 
 import (
 	"encoding/json"
-	"errors"
-	"io/fs"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/truenorth-dev/truenorth/internal/polar"
+	"github.com/truenorth-dev/truenorth/internal/polartest"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
 )
 
@@ -45,19 +42,8 @@ func (v vector) time(t *testing.T) time.Time {
 // vectors are deliveries that Polar's own client accepts. They are no part of the repository.
 func vectors(t *testing.T) []vector {
 	t.Helper()
-	folder := os.Getenv("TRUENORTH_SHARED")
-	if folder == "" {
-		folder = filepath.Join("..", "..", "..", "shared") // beside the repository
-	}
-	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
-		t.Skipf("no folder %s with Polar's published material: set TRUENORTH_SHARED to run this test", folder)
-	}
-	text, err := os.ReadFile(filepath.Join(folder, "polar", "signature-vectors.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var all []vector
-	if err := json.Unmarshal(text, &all); err != nil {
+	if err := json.Unmarshal(polartest.Read(t, "signature-vectors.json"), &all); err != nil {
 		t.Fatal(err)
 	}
 	if len(all) < 5 {

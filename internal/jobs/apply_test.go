@@ -18,6 +18,7 @@ import (
 
 	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
+	"github.com/truenorth-dev/truenorth/internal/polartest"
 )
 
 // epoch is when the tests' Polar begins: far enough in the past that every read is newer than every event.
@@ -95,19 +96,9 @@ func expect[T comparable](tb testing.TB, what string, got, want T) {
 
 func TestSamplesOfAllTypesGiveTheirRows(t *testing.T) {
 	t.Parallel()
-	shared := os.Getenv("TRUENORTH_SHARED")
-	if shared == "" {
-		shared = filepath.Join("..", "..", "..", "shared")
-	}
-	files, err := filepath.Glob(filepath.Join(shared, "polar", "samples", "*.*.synthetic.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(shared); os.IsNotExist(err) {
-		t.Skipf("no folder %s with samples of Polar's events: set TRUENORTH_SHARED to run this test", shared)
-	}
-	if len(files) == 0 {
-		t.Fatalf("%s is there, yet holds no samples of Polar's events", shared)
+	files, err := filepath.Glob(polartest.Path(t, "samples/*.*.synthetic.json"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d samples of Polar's events: %v", len(files), err)
 	}
 	for _, order := range []string{"forwards", "backwards"} {
 		t.Run(order, func(t *testing.T) {

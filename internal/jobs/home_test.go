@@ -2,11 +2,7 @@ package jobs_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/truenorth-dev/truenorth/internal/polar"
+	"github.com/truenorth-dev/truenorth/internal/polartest"
 )
 
 // schema is a part of Polar's OpenAPI document.
@@ -24,19 +21,8 @@ func (s schema) child(name string) schema { c, _ := s[name].(map[string]any); re
 // published is Polar's OpenAPI document. The test skips only where its whole folder is absent.
 func published(t *testing.T) schema {
 	t.Helper()
-	shared := os.Getenv("TRUENORTH_SHARED")
-	if shared == "" {
-		shared = filepath.Join("..", "..", "..", "shared")
-	}
-	if _, err := os.Stat(shared); errors.Is(err, fs.ErrNotExist) {
-		t.Skipf("no folder %s with Polar's published material: set TRUENORTH_SHARED to run this test", shared)
-	}
-	content, err := os.ReadFile(filepath.Join(shared, "polar", "openapi.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var document schema
-	if err := json.Unmarshal(content, &document); err != nil {
+	if err := json.Unmarshal(polartest.Read(t, "openapi.json"), &document); err != nil {
 		t.Fatal(err)
 	}
 	return document

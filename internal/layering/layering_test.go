@@ -38,6 +38,7 @@ var layers = map[string]layer{
 	"migrations":               {libraries: []string{}},
 	"internal/polar":           {libraries: []string{hooks, uuid}},
 	"internal/polarfake":       {libraries: []string{hooks, uuid}},
+	"internal/polartest":       {libraries: []string{}},
 	"internal/embeddedpg":      {libraries: []string{"github.com/fergusstrange/embedded-postgres"}},
 	"internal/store":           {ours: []string{"migrations"}},
 	"internal/store/storetest": {ours: []string{"internal/store", "migrations", "internal/embeddedpg"}},

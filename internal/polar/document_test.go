@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"github.com/truenorth-dev/truenorth/internal/polartest"
 )
 
 const (
@@ -196,7 +198,7 @@ func TestEventTypesAreThosePolarPublishes(t *testing.T) {
 	var document struct {
 		Webhooks map[string]json.RawMessage
 	}
-	if err := json.Unmarshal(readSharedPolar(t, "openapi.json"), &document); err != nil {
+	if err := json.Unmarshal(polartest.Read(t, "openapi.json"), &document); err != nil {
 		t.Fatal(err)
 	}
 	published := append(slices.Collect(maps.Keys(document.Webhooks)), EventSubscriptionMigrated)
@@ -311,7 +313,7 @@ func normalJSON(raw []byte) (string, error) {
 }
 
 func BenchmarkStorableJSON(b *testing.B) {
-	body := readSharedPolar(b, "samples/checkout.created.synthetic.json")
+	body := polartest.Read(b, "samples/checkout.created.synthetic.json")
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
@@ -320,7 +322,7 @@ func BenchmarkStorableJSON(b *testing.B) {
 }
 
 func BenchmarkDecodeCheckout(b *testing.B) {
-	_, data, err := ScanEvent(readSharedPolar(b, "samples/checkout.created.synthetic.json"))
+	_, data, err := ScanEvent(polartest.Read(b, "samples/checkout.created.synthetic.json"))
 	if err != nil {
 		b.Fatal(err)
 	}

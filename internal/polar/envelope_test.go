@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/truenorth-dev/truenorth/internal/polartest"
 )
 
 func TestEnvelopeIsReadWhateverElseTheEventHolds(t *testing.T) {
@@ -325,7 +327,7 @@ func envelopeByEncodingJSON(body []byte) (Envelope, json.RawMessage, string) {
 }
 
 func BenchmarkScanEnvelope(b *testing.B) {
-	body := readSharedPolar(b, "samples/checkout.created.synthetic.json")
+	body := polartest.Read(b, "samples/checkout.created.synthetic.json")
 	b.Run("ScanEnvelope", func(b *testing.B) {
 		b.SetBytes(int64(len(body)))
 		b.ReportAllocs()

@@ -16,6 +16,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/pb33f/libopenapi"
 	validator "github.com/pb33f/libopenapi-validator"
+
+	"github.com/truenorth-dev/truenorth/internal/polartest"
 )
 
 // usedPaths are the paths of Polar's API that this package calls.
@@ -38,7 +40,7 @@ var usedPaths = []string{
 func requestValidator(t *testing.T) validator.Validator {
 	t.Helper()
 	var document map[string]any
-	if err := json.Unmarshal(readSharedPolar(t, "openapi.json"), &document); err != nil {
+	if err := json.Unmarshal(polartest.Read(t, "openapi.json"), &document); err != nil {
 		t.Fatal(err)
 	}
 	paths, _ := document["paths"].(map[string]any)

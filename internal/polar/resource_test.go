@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+
+	"github.com/truenorth-dev/truenorth/internal/polartest"
 )
 
 func TestEveryResourceIsListedAscendingWithEveryStatusThatPolarKnows(t *testing.T) {
@@ -20,7 +22,7 @@ func TestEveryResourceIsListedAscendingWithEveryStatusThatPolarKnows(t *testing.
 			} `json:"schemas"`
 		} `json:"components"`
 	}
-	if err := json.Unmarshal(readSharedPolar(t, "openapi.json"), &api); err != nil {
+	if err := json.Unmarshal(polartest.Read(t, "openapi.json"), &api); err != nil {
 		t.Fatal(err)
 	}
 	statuses := map[string]string{"checkout": "CheckoutStatus", "order": "OrderStatus", "subscription": "SubscriptionStatus"}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/truenorth-dev/truenorth/internal/polartest"
 )
 
 const (
@@ -69,7 +71,7 @@ func TestVectorsOfEverySecretFormVerify(t *testing.T) {
 		WebhookTimestamp    string `json:"webhook_timestamp"`
 		WebhookSignature    string `json:"webhook_signature"`
 	}
-	if err := json.Unmarshal(readSharedPolar(t, "signature-vectors.json"), &vectors); err != nil {
+	if err := json.Unmarshal(polartest.Read(t, "signature-vectors.json"), &vectors); err != nil {
 		t.Fatal(err)
 	}
 	if len(vectors) != 5 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
+	"github.com/truenorth-dev/truenorth/internal/polartest"
 )
 
 // parameter is one that a list takes, by Polar's own document.
@@ -65,7 +66,7 @@ func TestListsTakePolarsParametersAndNoOtherOrder(t *testing.T) {
 
 	api := openAPIOrNil(t)
 	if api == nil {
-		t.Skipf("%s is absent, so that the lists were not compared with Polar's OpenAPI document", sharedFolder())
+		t.Skipf("%s is absent, so that the lists were not compared with Polar's OpenAPI document", polartest.Folder())
 	}
 	b := setup(t, func(o *polarfake.Options) { o.AllowMultipleSubscriptions = true })
 	playEverything(b)

@@ -3,8 +3,6 @@ package polarfake_test
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,15 +12,9 @@ import (
 	"testing"
 
 	"github.com/pb33f/jsonschema/v6"
-)
 
-// sharedFolder is where Polar's OpenAPI document and the signature vectors are kept, outside of the repository.
-func sharedFolder() string {
-	if folder := os.Getenv("TRUENORTH_SHARED"); folder != "" {
-		return folder
-	}
-	return filepath.Join("..", "..", "..", "shared")
-}
+	"github.com/truenorth-dev/truenorth/internal/polartest"
+)
 
 // openAPI is Polar's own description of its API, compiled piece by piece.
 type openAPI struct {
@@ -38,7 +30,7 @@ type openAPI struct {
 
 var loadOpenAPI = sync.OnceValue(func() *openAPI {
 	api := &openAPI{operation: make(map[string]document), webhook: make(map[string]string), compiled: make(map[string]*jsonschema.Schema)}
-	source, err := os.ReadFile(filepath.Join(sharedFolder(), "polar", "openapi.json"))
+	source, err := os.ReadFile(filepath.Join(polartest.Folder(), "polar", "openapi.json"))
 	if err != nil {
 		api.err = err
 		return api
@@ -140,7 +132,7 @@ func openAPIOrNil(t *testing.T) *openAPI {
 	t.Helper()
 
 	api := loadOpenAPI()
-	if errors.Is(api.err, fs.ErrNotExist) {
+	if polartest.Absent() {
 		return nil
 	}
 	if api.err != nil {
@@ -244,7 +236,7 @@ func TestAnswersAreCheckedAgainstPolarsOpenAPI(t *testing.T) {
 
 	api := openAPIOrNil(t)
 	if api == nil {
-		t.Skipf("%s is absent, so that answers and webhooks were not checked against Polar's OpenAPI document", sharedFolder())
+		t.Skipf("%s is absent, so that answers and webhooks were not checked against Polar's OpenAPI document", polartest.Folder())
 	}
 	if err := api.validate("#/components/schemas/Checkout", []byte(`{"id":"x"}`)); err == nil {
 		t.Error("an incomplete checkout was taken for a Checkout")

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,18 +14,13 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
+	"github.com/truenorth-dev/truenorth/internal/polartest"
 )
 
 func TestSignaturesAreThoseOfTheVectors(t *testing.T) {
 	t.Parallel()
 
-	source, err := os.ReadFile(filepath.Join(sharedFolder(), "polar", "signature-vectors.json"))
-	if os.IsNotExist(err) {
-		t.Skipf("%s is absent", sharedFolder())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	source := polartest.Read(t, "signature-vectors.json")
 	var vectors []struct {
 		Label     string `json:"label"`
 		Secret    string `json:"secret"`

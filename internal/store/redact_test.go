@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/truenorth-dev/truenorth/internal/polartest"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
 )
 
@@ -31,20 +30,12 @@ var sold = regexp.MustCompile(`\.(product|products|product_price|prices|benefit|
 // TestNoTextThatPolarKnowsOfAPersonSurvives fills every text of every document that Polar's API describes.
 func TestNoTextThatPolarKnowsOfAPersonSurvives(t *testing.T) {
 	t.Parallel()
-	shared := os.Getenv("TRUENORTH_SHARED")
-	if shared == "" {
-		shared = filepath.Join("..", "..", "..", "shared")
-	}
-	content, err := os.ReadFile(filepath.Join(shared, "polar", "openapi.json"))
-	if os.IsNotExist(err) {
-		t.Skipf("no folder %s with Polar's published API: set TRUENORTH_SHARED to run this test", shared)
-	}
 	var api struct {
 		Components struct {
 			Schemas map[string]map[string]any `json:"schemas"`
 		} `json:"components"`
 	}
-	if err != nil || json.Unmarshal(content, &api) != nil {
+	if err := json.Unmarshal(polartest.Read(t, "openapi.json"), &api); err != nil {
 		t.Fatalf("reading Polar's published API: %v", err)
 	}
 	s := storetest.New(t)
