@@ -108,11 +108,23 @@ func (s *stage) disturb() {
 	case 8, 9:
 		kind := oneOf(s, polarfake.FaultCutAfter, polarfake.FaultCutAfter, polarfake.FaultHangAfter)
 		method := oneOf(s, "", http.MethodPost)
-		if s.random.IntN(2) == 0 { // the one that nobody may do twice
+		twice := s.random.IntN(2) == 0 // the one that nobody may do twice
+		if twice {
 			path, method = "/v1/checkouts/", http.MethodPost
 		}
 		s.notef("FAULT: Polar's API does what it is asked at %s %q, and the answer is lost (%s)", method, path, kind)
 		inject(polarfake.Fault{Kind: kind, Path: path, Method: method, Count: 1 + s.random.IntN(2)})
+		if twice { // nor does an event tell of the session
+			inject(polarfake.Fault{Kind: polarfake.FaultEventDrop, EventType: "checkout.*", Count: 2})
+			before := fake.Requests()["POST /v1/checkouts/"]
+			s.notef("FAULT: the next 2 events %q are lost; the app asks for a checkout: %v", "checkout.*", s.askForCheckout())
+			for range 100 { // a worker that is held up for longer meets the fault later, or not at all
+				if fake.Requests()["POST /v1/checkouts/"] > before {
+					break
+				}
+				s.pause(10 * time.Millisecond)
+			}
+		}
 	case 10:
 		if s.seed%10 == 0 { // a second is the least that Polar asks to wait
 			s.notef("FAULT: 429")

@@ -151,17 +151,7 @@ var actions = []action{
 		s.w.exec("update polar.local_user_row set deleted_at = null where id = $1", s.user())
 		return nil
 	}},
-	{"the app asks for a checkout", 8, func(s *stage) error {
-		params := truenorth.CheckoutParams{Products: []uuid.UUID{uuid.MustParse(oneOf(s, sold...))}, ExternalCustomerID: s.user()}
-		if s.random.IntN(3) == 0 {
-			params.Products = append(params.Products, uuid.MustParse(polarfake.ArchivedProductID)) // Polar refuses it
-		}
-		if s.random.IntN(2) == 0 {
-			params.CustomerEmail = s.email()
-		}
-		_, err := s.w.client.CreateCheckout(s.t.Context(), params)
-		return err
-	}},
+	{"the app asks for a checkout", 8, (*stage).askForCheckout},
 	{"a guest begins a checkout", 2, func(s *stage) error {
 		_, err := s.w.fake.CreateCheckout(fmt.Sprintf(`{"products": [%q]}`, oneOf(s, sold...)))
 		return err
@@ -353,4 +343,17 @@ var actions = []action{
 		}
 		return s.w.fake.Vanish("discount", d.ID)
 	}},
+}
+
+// askForCheckout is the app's request, which Polar refuses now and then.
+func (s *stage) askForCheckout() error {
+	params := truenorth.CheckoutParams{Products: []uuid.UUID{uuid.MustParse(oneOf(s, sold...))}, ExternalCustomerID: s.user()}
+	if s.random.IntN(3) == 0 {
+		params.Products = append(params.Products, uuid.MustParse(polarfake.ArchivedProductID)) // Polar refuses it
+	}
+	if s.random.IntN(2) == 0 {
+		params.CustomerEmail = s.email()
+	}
+	_, err := s.w.client.CreateCheckout(s.t.Context(), params)
+	return err
 }

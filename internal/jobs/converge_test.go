@@ -86,6 +86,9 @@ func converge(t *testing.T, seed uint64) {
 		}
 		s.endSome(false)
 		s.pause(time.Duration(s.random.IntN(8)) * time.Millisecond)
+		if s.random.IntN(10) == 0 { // so that the workers meet the faults
+			s.pause(time.Duration(s.random.IntN(200)) * time.Millisecond)
+		}
 	}
 	s.endFaults()
 	s.quiesce()
