@@ -2422,19 +2422,21 @@ create view polar.last_reconcile as
            now() - r.finished_at as age,
            r.seen,
            r.drifted,
-           r.repaired
+           r.repaired,
+           r.full_sweep
       from polar.reconcile_run r
-     where r.state = 'finished' and not r.dry_run
+     where r.state = 'finished' and not r.dry_run and r.since is null
      order by r.object_type, r.finished_at desc, r.id desc;
-comment on view polar.last_reconcile is 'The last comparison of each of Polar''s lists that ended well; dry runs aside.';
+comment on view polar.last_reconcile is 'The last comparison of each of Polar''s lists that ended well; dry runs, and those of only a part (since), aside.';
 comment on column polar.last_reconcile.object_type is 'What was compared, such as customer.';
 comment on column polar.last_reconcile.run_id is 'The reconcile_run.';
-comment on column polar.last_reconcile.started_at is 'When it began: what changed at Polar before is in the mirror.';
+comment on column polar.last_reconcile.started_at is 'When it began: what came or was not over at Polar before is in the mirror and, after a full sweep, whatever changed.';
 comment on column polar.last_reconcile.finished_at is 'When it ended.';
 comment on column polar.last_reconcile.age is 'How long ago it ended.';
 comment on column polar.last_reconcile.seen is 'Objects compared.';
 comment on column polar.last_reconcile.drifted is 'Differences found.';
 comment on column polar.last_reconcile.repaired is 'Differences repaired.';
+comment on column polar.last_reconcile.full_sweep is 'Whether every object was compared, not only new ones and those that were not over.';
 
 -- As cheap with ten million events as with ten: every event up to event_sweep.swept_seq has an outcome, of those after it
 -- the 4,000 oldest and newest are looked at, and times are those of the last 1,000. An event that waits for more than a

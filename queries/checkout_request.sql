@@ -47,12 +47,16 @@ update polar.checkout_request r
 returning r.id;
 
 -- name: CheckoutRequestDuplicateSessions :exec
--- Records every session but the one kept as drift.
+-- Records every session but the one kept as drift, once: what was settled comes again only if the session lives again.
 insert into polar.drift (object_type, object_id, field, local, remote, cause)
 select 'checkout', c.id::text, 'request_id', r.checkout_id::text, c.id::text, 'duplicate_session'
   from polar.checkout_request r
   join polar.checkout c on c.request_id = r.id and c.id <> r.checkout_id
  where r.id in (select i.request_id from polar.checkout i where i.id = any (@checkout_ids::uuid[]))
+   and not exists (
+       select from polar.drift d
+        where d.object_type = 'checkout' and d.object_id = c.id::text and d.cause = 'duplicate_session'
+          and (d.resolution is distinct from 'ended' or c.tombstone or c.status in ('expired', 'failed')))
 on conflict do nothing;
 
 -- name: CheckoutRequestGet :one

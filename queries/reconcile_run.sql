@@ -176,14 +176,15 @@ select d.object_type, d.object_id, d.field, d.local, d.remote, d.cause, d.detect
  limit @max_rows::integer;
 
 -- name: DriftEndDuplicates :exec
--- A second session that is over without a payment hurts nobody any more.
+-- A second session that is over without a payment, or is the one kept by now, hurts nobody any more.
 update polar.drift d
    set resolved_at = now(), resolution = 'ended'
   from polar.checkout c
  where d.cause = 'duplicate_session' and d.resolved_at is null
    and d.object_type = 'checkout' and d.object_id = c.id::text
-   and c.id = any (@checkout_ids::uuid[])
-   and c.status in ('expired', 'failed');
+   and c.request_id in (select i.request_id from polar.checkout i where i.id = any (@checkout_ids::uuid[]))
+   and (c.tombstone or c.status in ('expired', 'failed')
+        or exists (select from polar.checkout_request r where r.id = c.request_id and r.checkout_id = c.id));
 
 -- name: ReconcileLeaseTake :one
 -- Takes the place, or keeps it.
@@ -227,8 +228,9 @@ values (@object_type, @dry_run, @full_sweep, sqlc.narg('since')::timestamptz, sq
 returning *;
 
 -- name: ReconcileRunOfJob :one
--- The run of this type that the job began.
-select r.* from polar.reconcile_run r
+-- The last run of this type that the job began, and how many there were.
+select sqlc.embed(r), count(*) over ()::bigint as runs
+  from polar.reconcile_run r
  where r.job_id = @job_id::bigint and r.object_type = @object_type
  order by r.id desc
  limit 1;
@@ -247,12 +249,14 @@ select r.* from polar.reconcile_run r
  limit 1;
 
 -- name: ReconcileRunAbandon :exec
--- Ends runs that nobody goes on with. The caller holds the place, so no run of the command line but its own is alive.
+-- Ends runs that nobody goes on with. The caller holds the place, so no run of the command line but its own is alive; the
+-- command line ends those that it does not go on with, and a worker leaves it the time to do so.
 update polar.reconcile_run r
    set state = 'failed', finished_at = now(), error = coalesce(r.error || '; ', '') || 'its process ended'
  where r.state = 'running'
    and r.id <> @keep_id::bigint
-   and case when r.job_id is null then r.object_type = @object_type and r.dry_run = @dry_run
+   and case when r.job_id is null then r.object_type = @object_type
+                                       and (r.updated_at <= now() - @within::interval or @of_command_line::boolean and r.dry_run = @dry_run)
             else not exists (select from polar.river_job j where j.id = r.job_id and j.state in ('available', 'pending', 'retryable', 'running', 'scheduled')) end;
 
 -- name: ReconcileRunStep :execrows

@@ -60,7 +60,7 @@ select (select count(*) from polar.customer c where c.deleted_at is null)::bigin
        (select count(*) from polar.customer_link)::bigint as linked,
        (select count(*) from polar.unlinked_customer)::bigint as unlinked,
        (select count(*) from polar.link_conflict f where f.resolved_at is null)::bigint as open_conflicts,
-       (select count(*) from polar.drift d where d.resolved_at is null)::bigint as open_drift,
+       (select count(*) from polar.open_drift d where not d.is_benign)::bigint as open_drift,
        (select count(*) from polar.checkout_request r where r.state in ('queued', 'creating'))::bigint as requests_waiting,
        (select count(*) from polar.checkout_request r where r.state = 'open')::bigint as requests_open,
        (select count(*) from polar.checkout_request r where r.state = 'succeeded')::bigint as requests_succeeded,

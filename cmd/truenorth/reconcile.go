@@ -186,18 +186,22 @@ func sweepsLine(runs []store.ReconcileRun) string {
 		return "none yet"
 	}
 	var failed []string
-	running, oldest := 0, time.Now()
+	var oldest time.Time
+	running := 0
 	for _, run := range runs {
 		switch {
 		case run.State == store.RunFailed:
 			failed = append(failed, run.ObjectType+"s")
 		case run.State == store.RunRunning:
 			running++
-		case run.FinishedAt.Before(oldest):
+		case oldest.IsZero() || run.FinishedAt.Before(oldest):
 			oldest = *run.FinishedAt
 		}
 	}
-	line := fmt.Sprintf("of %d types, the oldest ended %s", len(runs), oldest.Local().Format(time.RFC3339))
+	line := fmt.Sprintf("of %d types, none has ended well", len(runs))
+	if !oldest.IsZero() {
+		line = fmt.Sprintf("of %d types, the oldest ended %s", len(runs), oldest.Local().Format(time.RFC3339))
+	}
 	if running > 0 {
 		line += fmt.Sprintf(", %d running", running)
 	}

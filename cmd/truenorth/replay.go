@@ -112,11 +112,11 @@ func (c *replayCommand) Run(ctx context.Context, e *environment) error {
 		return c.verify(ctx, e, s)
 	}
 	replay := store.Replay{Failed: c.Failed, Since: c.Since.Time, Types: c.Type, After: c.After}
-	total, _, err := s.CountReplay(ctx, replay)
-	if err != nil {
-		return err
-	}
 	if c.DryRun {
+		total, _, err := s.CountReplay(ctx, replay)
+		if err != nil {
+			return err
+		}
 		if c.JSON {
 			return printJSON(e.stdout, map[string]int64{"events": total})
 		}
@@ -124,23 +124,23 @@ func (c *replayCommand) Run(ctx context.Context, e *environment) error {
 		return nil
 	}
 	bar := newProgress(e.stderr)
-	report, err := jobs.Replay(ctx, s, program.NewLogger(e.stderr, slog.LevelError, "truenorth"), replay, func(done int64) { bar.show("replaying", done, total) })
+	report, err := jobs.Replay(ctx, s, program.NewLogger(e.stderr, slog.LevelError, "truenorth"), replay, func(done, total int64) { bar.show("replaying", done, total) })
 	bar.close()
-	if printErr := c.print(e, report, total, err != nil); printErr != nil {
+	if printErr := c.print(e, report, err != nil); printErr != nil {
 		return errors.Join(err, printErr)
 	}
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("interrupted after %d of %d events; go on with: %s", report.Events, total, c.again(report.LastSeq))
+		return fmt.Errorf("interrupted after %d of %d events; go on with: %s", report.Events, report.Total, c.again(report.LastSeq))
 	case err != nil:
-		return fmt.Errorf("%w (%d of %d events are done; go on with: %s)", err, report.Events, total, c.again(report.LastSeq))
+		return fmt.Errorf("%w (%d of %d events are done; go on with: %s)", err, report.Events, report.Total, c.again(report.LastSeq))
 	case report.Failed > 0:
 		return fmt.Errorf("%d events failed", report.Failed)
 	}
 	return nil
 }
 
-func (c *replayCommand) print(e *environment, report jobs.Replayed, total int64, cut bool) error {
+func (c *replayCommand) print(e *environment, report jobs.Replayed, cut bool) error {
 	if c.JSON {
 		failures := report.Failures
 		if failures == nil {
@@ -154,7 +154,7 @@ func (c *replayCommand) print(e *environment, report jobs.Replayed, total int64,
 			LastSeq  int64               `json:"last_seq"`
 			Complete bool                `json:"complete"`
 			Failures []jobs.EventFailure `json:"failures"`
-		}{total, report.Events, report.Events - report.Failed, report.Failed, report.LastSeq, !cut, failures})
+		}{report.Total, report.Events, report.Events - report.Failed, report.Failed, report.LastSeq, !cut, failures})
 	}
 	fmt.Fprintf(e.stdout, "%d events applied again\n", report.Events-report.Failed)
 	return printFailures(e, "failed", report.Failures, report.Failed)

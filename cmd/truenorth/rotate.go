@@ -87,11 +87,7 @@ func (c endpointRotateCommand) finish(ctx context.Context, e *environment, api *
 		}
 		defer s.Close()
 		// Once the old endpoint is gone, so may be Polar's list of what it could not deliver.
-		fill := func() error {
-			_, err := runner.FillGaps(ctx, time.Now().Add(-rotationGaps))
-			return err
-		}
-		if err := fill(); err != nil {
+		if _, err := runner.FillGaps(ctx, time.Now().Add(-rotationGaps)); err != nil {
 			return fmt.Errorf("storing what the old endpoint could not deliver: %w", err)
 		}
 		options.Unknown = s.ListUnknownEvents

@@ -402,7 +402,7 @@ func (r *Runner) refresh(ctx context.Context, tx *store.Tx, objectType string, i
 		})
 	}
 	if _, err := r.client.InsertManyTx(ctx, tx.Pgx(), params); err != nil {
-		return fmt.Errorf("enqueueing %d reads from Polar: %w", len(params), err)
+		return fmt.Errorf("enqueueing %d reads from Polar: %w", len(params), store.Interpret(err))
 	}
 	return nil
 }

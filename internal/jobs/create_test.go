@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -320,6 +321,33 @@ func TestASecondSessionIsDriftAndTheOldestIsKeptUntilOneSucceeds(t *testing.T) {
 	if request := w.await(id, "succeeded"); request.CheckoutID != paid {
 		t.Errorf("the request follows %s, want the session that was paid", request.CheckoutID)
 	}
+
+	// Whatever comes of the others later, each is told of once, and only while it may cost somebody money.
+	ledger := func(want ...string) {
+		t.Helper()
+		slices.Sort(want)
+		eventually(t, func() error {
+			rows := all[string](w, "select object_id || ' ' || coalesce(resolution, 'open') from polar.drift where cause = 'duplicate_session' order by 1")
+			if !slices.Equal(rows, want) {
+				return fmt.Errorf("the ledger has %q, want %q", rows, want)
+			}
+			return nil
+		})
+	}
+	ledger(first.String()+" open", older.String()+" open")
+	w.post(uuid.NewString(), checkoutEvent(first, id, "expired", now))
+	ledger(first.String()+" ended", older.String()+" open")
+	w.post(uuid.NewString(), checkoutEvent(older, id, "succeeded", now.Add(-time.Minute))) // paid twice
+	ledger(first.String()+" ended", older.String()+" ended", paid.String()+" open")
+	w.post(uuid.NewString(), checkoutEvent(first, id, "expired", now))
+	w.post(uuid.NewString(), checkoutEvent(older, id, "succeeded", now.Add(-time.Minute)))
+	eventually(t, func() error {
+		if left := one[int64](w, "select count(*) from polar.event where state <> 'applied'"); left > 0 {
+			return fmt.Errorf("%d events are not applied", left)
+		}
+		return nil
+	})
+	ledger(first.String()+" ended", older.String()+" ended", paid.String()+" open")
 }
 
 func TestASessionPastItsTimeEndsTheRequestByPolarsClockWithoutAnEvent(t *testing.T) {

@@ -32,10 +32,8 @@ func patiently(ctx context.Context, call func() error) error {
 		if !ok {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if pause(ctx, wait) != nil {
 			return err
-		case <-time.After(wait):
 		}
 	}
 }

@@ -184,7 +184,7 @@ func recordOutage(ctx context.Context, tx *store.Tx, report EndpointReport, last
 }
 
 // catchUp asks for a full sweep of everything. Where one is at work already, it may have read past what was missed,
-// so another is still due; so it is where the one that waits is none of everything.
+// so another is still due.
 func (r *Runner) catchUp(ctx context.Context, tx *store.Tx) (due bool, err error) {
 	result, err := r.client.InsertTx(ctx, tx.Pgx(), ReconcileArgs{Full: true}, nil)
 	if err != nil {
@@ -193,12 +193,13 @@ func (r *Runner) catchUp(ctx context.Context, tx *store.Tx) (due bool, err error
 	if !result.UniqueSkippedAsDuplicate {
 		return false, nil
 	}
-	var waiting ReconcileArgs
-	if err := json.Unmarshal(result.Job.EncodedArgs, &waiting); err != nil {
-		return true, nil //nolint:nilerr // a job of other arguments is another's
+	var metadata struct {
+		Snoozes int `json:"snoozes"` // between two pieces of a sweep, River takes the attempt back
 	}
-	hasBegun := result.Job.State == rivertype.JobStateRunning || result.Job.Attempt > 0
-	return hasBegun || !waiting.Full, nil
+	if err := json.Unmarshal(result.Job.Metadata, &metadata); err != nil {
+		return false, fmt.Errorf("reading how far job %d is: %w", result.Job.ID, err)
+	}
+	return result.Job.State == rivertype.JobStateRunning || result.Job.Attempt > 0 || metadata.Snoozes > 0, nil
 }
 
 // alarm decides what the log is told: each change once, and what stays wrong from time to time.

@@ -277,11 +277,7 @@ func FindCustomer(ctx context.Context, s *store.Store, externalID string) (uuid.
 	case len(ids) == 0:
 		return uuid.Nil, fmt.Errorf("a customer with external id %q: %w", externalID, store.ErrNotFound)
 	case len(ids) > 1:
-		names := make([]string, len(ids))
-		for i, id := range ids {
-			names[i] = id.String()
-		}
-		return uuid.Nil, fmt.Errorf("%d customers bear the external id %q, or did: name one by its id: %s", len(ids), externalID, strings.Join(names, ", "))
+		return uuid.Nil, fmt.Errorf("%d customers bear the external id %q, or did: name one by its id: %s", len(ids), externalID, joinedIDs(ids))
 	}
 	return ids[0], nil
 }

@@ -158,7 +158,7 @@ func (l *linker) round(ctx context.Context, tx *store.Tx, customers []uuid.UUID)
 	}
 	if len(writeBack) > 0 {
 		if _, err := l.client.InsertManyTx(ctx, tx.Pgx(), writeBack); err != nil {
-			return nil, fmt.Errorf("enqueueing %d external ids: %w", len(writeBack), err)
+			return nil, fmt.Errorf("enqueueing %d external ids: %w", len(writeBack), store.Interpret(err))
 		}
 	}
 	return freed, nil

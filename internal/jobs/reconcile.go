@@ -89,12 +89,19 @@ func (w *reconcileWorker) Work(ctx context.Context, job *river.Job[ReconcileArgs
 				return err
 			}
 		}
-		run, over, err := r.store.StartRun(ctx, store.RunRequest{ObjectType: objectType, Full: full, JobID: job.ID, Again: job.Args.Full})
+		request := store.RunRequest{ObjectType: objectType, Full: full, JobID: job.ID}
+		if job.Args.Full {
+			request.Attempt = job.Attempt
+		}
+		run, over, err := r.store.StartRun(ctx, request)
 		if err != nil {
 			return err
 		}
-		if over {
-			continue // by an earlier piece of this job
+		if over { // by an earlier piece of this job
+			if run.State == store.RunFailed {
+				failed = append(failed, fmt.Errorf("%s: %s", objectType, *run.Error))
+			}
+			continue
 		}
 		_, again, err := r.sweep(ctx, lease.holder, run, sweepOptions{deadline: deadline})
 		switch {
@@ -262,7 +269,11 @@ func (s *sweep) tryStep(ctx context.Context) (done bool, err error) {
 	if err := s.ask(ctx, func() error { return s.runner.guard.prove(ctx) }); err != nil {
 		return false, err
 	}
-	return s.step(ctx)
+	failed, why := s.cursor.Failed, s.cursor.Why
+	if done, err = s.step(ctx); err != nil && !errors.Is(err, errPieceOver) {
+		s.cursor.Failed, s.cursor.Why = failed, why // the step is made again, and notes them again
+	}
+	return done, err
 }
 
 // end ends a run that came to its end: failed all the same if something could not be repaired.

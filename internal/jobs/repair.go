@@ -158,10 +158,9 @@ func (s *sweep) repair(ctx context.Context, changed []*version, lift bool, then 
 	if err == nil || !errors.Is(err, store.ErrRefused) || len(changed) == 0 {
 		return step, err
 	}
-	nothing := func(context.Context, *store.Tx, *store.RunStep) error { return nil }
 	var sum store.RunStep
 	for _, v := range changed {
-		one, err := s.repairOne(ctx, v, lift, nothing)
+		one, err := s.repairOne(ctx, v, lift)
 		if err != nil {
 			return sum, err
 		}
@@ -171,14 +170,11 @@ func (s *sweep) repair(ctx context.Context, changed []*version, lift bool, then 
 	return sum, err
 }
 
-func (s *sweep) repairOne(ctx context.Context, v *version, lift bool, then record) (store.RunStep, error) {
+func (s *sweep) repairOne(ctx context.Context, v *version, lift bool) (store.RunStep, error) {
 	var step store.RunStep
 	err := s.runner.store.InTx(ctx, func(tx *store.Tx) error {
 		step = store.RunStep{}
-		if err := s.repairIn(ctx, tx, []*version{v}, lift, &step); err != nil {
-			return err
-		}
-		return then(ctx, tx, &step)
+		return s.repairIn(ctx, tx, []*version{v}, lift, &step)
 	})
 	if !errors.Is(err, store.ErrRefused) {
 		return step, err
@@ -193,12 +189,16 @@ func (s *sweep) repairOne(ctx context.Context, v *version, lift bool, then recor
 
 func (s *sweep) repairIn(ctx context.Context, tx *store.Tx, changed []*version, lift bool, step *store.RunStep) error {
 	r := s.runner
-	for _, v := range changed {
-		admit := func() error { return r.guard.admit(ctx, tx, v.organization, "POLAR_ACCESS_TOKEN") }
-		if s.run.DryRun {
-			admit = func() error { return r.guard.agrees(ctx, v.organization, "POLAR_ACCESS_TOKEN") }
-		}
-		if err := admit(); err != nil {
+	admit := func(organization uuid.UUID) error { return r.guard.admit(ctx, tx, organization, "POLAR_ACCESS_TOKEN") }
+	if s.run.DryRun {
+		admit = func(organization uuid.UUID) error { return r.guard.agrees(ctx, organization, "POLAR_ACCESS_TOKEN") }
+	}
+	organizations := make([]uuid.UUID, len(changed))
+	for i, v := range changed {
+		organizations[i] = v.organization
+	}
+	for _, organization := range distinct(organizations) {
+		if err := admit(organization); err != nil {
 			return err
 		}
 	}
@@ -213,11 +213,13 @@ func (s *sweep) repairIn(ctx context.Context, tx *store.Tx, changed []*version, 
 	if err != nil || len(differences) == 0 {
 		return err
 	}
+	// The facts are asked for before the rows change.
+	facts, err := s.factsAbout(ctx, tx, differences)
+	if err != nil {
+		return err
+	}
 	if s.run.DryRun {
-		drifts, err := s.explain(ctx, tx, differences, step)
-		if err != nil {
-			return err
-		}
+		drifts := s.explain(facts, differences, step)
 		step.Repaired, step.Refreshed = 0, 0
 		return tx.RecordDrift(ctx, s.run.ID, s.run.ObjectType, drifts, false)
 	}
@@ -227,11 +229,6 @@ func (s *sweep) repairIn(ctx context.Context, tx *store.Tx, changed []*version, 
 		if !lift { // against a tombstone the second's beginning counts
 			objects[i].VersionAt = readAt
 		}
-	}
-	// The facts are asked for before the rows change.
-	explained, err := s.factsAbout(ctx, tx, differences)
-	if err != nil {
-		return err
 	}
 	mirrored, err := tx.MirrorObjects(ctx, s.run.ObjectType, store.FromRead, objects, lift)
 	if err != nil {
@@ -244,7 +241,7 @@ func (s *sweep) repairIn(ctx context.Context, tx *store.Tx, changed []*version, 
 	}
 	// What was not written is as new as what is stored: the next sweep tells.
 	differences = slices.DeleteFunc(differences, func(d store.Difference) bool { return !isWritten(d.ID) })
-	return tx.RecordDrift(ctx, s.run.ID, s.run.ObjectType, s.explainWith(explained, differences, step), true)
+	return tx.RecordDrift(ctx, s.run.ID, s.run.ObjectType, s.explain(facts, differences, step), true)
 }
 
 // buryGone makes tombstones of objects that are gone at Polar, with all that follows.
@@ -318,15 +315,6 @@ func causeOfAbsence(objectType string, facts store.DriftFacts) string {
 	return causeMissedDelete
 }
 
-// explain makes the rows of the ledger out of differences, and counts them.
-func (s *sweep) explain(ctx context.Context, tx *store.Tx, differences []store.Difference, step *store.RunStep) ([]store.Drift, error) {
-	facts, err := s.factsAbout(ctx, tx, differences)
-	if err != nil {
-		return nil, err
-	}
-	return s.explainWith(facts, differences, step), nil
-}
-
 // factsAbout gathers what tells why objects differ.
 func (s *sweep) factsAbout(ctx context.Context, tx *store.Tx, differences []store.Difference) (map[uuid.UUID]store.DriftFacts, error) {
 	var ids []uuid.UUID
@@ -347,8 +335,8 @@ func (s *sweep) factsAbout(ctx context.Context, tx *store.Tx, differences []stor
 	return tx.ListDriftFacts(ctx, questions)
 }
 
-// explainWith is explain by facts that are known.
-func (s *sweep) explainWith(facts map[uuid.UUID]store.DriftFacts, differences []store.Difference, step *store.RunStep) []store.Drift {
+// explain makes the rows of the ledger out of differences, and counts them.
+func (s *sweep) explain(facts map[uuid.UUID]store.DriftFacts, differences []store.Difference, step *store.RunStep) []store.Drift {
 	var drifts []store.Drift
 	for from := 0; from < len(differences); {
 		to := from + 1

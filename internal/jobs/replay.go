@@ -19,6 +19,7 @@ const mostListed = 1000
 // Replayed says what Replay did.
 type Replayed struct {
 	Events   int64          // events tried
+	Total    int64          // events that fitted when it began
 	Failed   int64          // of those
 	Failures []EventFailure // at most 1000 of the failed ones
 	LastSeq  int64          // how far it came: all that fit up to this event_log.seq are done
@@ -26,9 +27,9 @@ type Replayed struct {
 
 // Replay applies stored events again in this process, as the worker does, in the order in which they came and a bounded
 // number at a time. Newest wins, so that events which were applied before, or are being applied now by a worker, do no
-// harm. What follows at Polar is left to the workers, as jobs. progress, which may be nil, is told how many are done. On
-// an error, and when ctx ends, the report says how far it came.
-func Replay(ctx context.Context, s *store.Store, logger *slog.Logger, replay store.Replay, progress func(events int64)) (Replayed, error) {
+// harm. What follows at Polar is left to the workers, as jobs. progress, which may be nil, is told how many of how many are
+// done. On an error, and when ctx ends, the report says how far it came.
+func Replay(ctx context.Context, s *store.Store, logger *slog.Logger, replay store.Replay, progress func(done, total int64)) (Replayed, error) {
 	report := Replayed{LastSeq: replay.After}
 	// It inserts jobs and works none.
 	client, err := river.NewClient(riverpgxv5.New(s.Pool()), &river.Config{Schema: store.Schema, Logger: logger})
@@ -36,10 +37,11 @@ func Replay(ctx context.Context, s *store.Store, logger *slog.Logger, replay sto
 		return report, fmt.Errorf("configuring River: %w", err)
 	}
 	r := &Runner{store: s, client: client, logger: logger, guard: &guard{store: s}, timing: newTiming(0, 0)}
-	_, upTo, err := s.CountReplay(ctx, replay) // what comes after is the workers'
+	total, upTo, err := s.CountReplay(ctx, replay) // what comes after is the workers'
 	if err != nil {
 		return report, err
 	}
+	report.Total = total
 	for replay.After < upTo {
 		var events []store.Event
 		var next int64
@@ -58,7 +60,7 @@ func Replay(ctx context.Context, s *store.Store, logger *slog.Logger, replay sto
 		report.Failed += int64(len(failed))
 		report.Failures = append(report.Failures, failed[:min(len(failed), mostListed-len(report.Failures))]...)
 		if progress != nil {
-			progress(report.Events)
+			progress(report.Events, total)
 		}
 	}
 	return report, nil

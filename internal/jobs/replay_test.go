@@ -215,7 +215,7 @@ func TestAnInterruptedReplayGoesOnWhereItEnded(t *testing.T) {
 	l.crowd(2500)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	cut, err := jobs.Replay(ctx, l.store, quiet, store.Replay{}, func(int64) { cancel() })
+	cut, err := jobs.Replay(ctx, l.store, quiet, store.Replay{}, func(int64, int64) { cancel() })
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("an interrupted replay ended with %v", err)
 	}

@@ -181,7 +181,7 @@ func (x Rotation) redeliver(ctx context.Context, api *polar.API, options FinishO
 	giveUp := time.Now().Add(options.Patience)
 	asked := map[uuid.UUID]bool{}
 	const firstPause, longestPause = 250 * time.Millisecond, 8 * time.Second // each look is several calls
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+	for wait := firstPause; ; wait = min(2*wait, longestPause) {
 		left, stuck, err := x.undelivered(ctx, api)
 		if err != nil {
 			return err
@@ -202,10 +202,8 @@ func (x Rotation) redeliver(ctx context.Context, api *polar.API, options FinishO
 		if len(left) == 0 || time.Now().After(giveUp) {
 			return options.leave(ctx, append(left, stuck...), done)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
+		if err := pause(ctx, wait); err != nil {
+			return err
 		}
 	}
 }

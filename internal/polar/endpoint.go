@@ -17,12 +17,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Formats in which Polar can send events. Only raw ones can be read.
-const (
-	FormatRaw     = "raw"
-	FormatDiscord = "discord"
-	FormatSlack   = "slack"
-)
+// FormatRaw is the format in which events can be read; Polar also sends messages for Discord and Slack.
+const FormatRaw = "raw"
 
 // EndpointSecret is the secret of an endpoint. It shows nowhere: not in a log,
 // an error, a dump or JSON. Reveal gives it.

@@ -98,9 +98,9 @@ var cookbookAnswers = map[string]string{
 		waiting | waiting_for | failed | outage_since | drift | longest_uncompared
 		1 | 2h | 1 | - | 1 | 3h`,
 	"When was each of Polar's lists last compared, and what came of it?": `
-		object_type | age | seen | drifted | repaired
-		checkout | 3h | 40 | 0 | 0
-		customer | 1h | 12 | 1 | 1`,
+		object_type | age | seen | drifted | repaired | full_sweep
+		checkout | 3h | 40 | 0 | 0 | true
+		customer | 1h | 12 | 1 | 1 | false`,
 	"Where does the mirror differ from Polar?": `
 		object_type | field | local | remote | cause | age
 		checkout | status | open | succeeded | missed_update | 3h`,
@@ -173,13 +173,14 @@ func (d *seed) sowCookbook() {
 			select seq, $6, case $6 when 'applied' then $4::timestamptz end, case $6 when 'failed' then 'the customer is not there' end from stored where $6 <> ''`,
 			uuid.NewString(), e.kind, d.id(e.object).String(), d.began.Add(-e.ago), e.status, e.outcome)
 	}
-	d.exec("runs", `insert into polar.reconcile_run (object_type, state, dry_run, started_at, finished_at, seen, drifted, repaired, error) values
-		('customer', 'finished', false, $1::timestamptz - interval '6 hours', $1::timestamptz - interval '5 hours', 10, 3, 3, null),
-		('customer', 'finished', false, $1::timestamptz - interval '2 hours', $1::timestamptz - interval '1 hour', 12, 1, 1, null),
-		('customer', 'finished', true, $1::timestamptz - interval '1 minute', $1, 12, 9, 0, null),
-		('checkout', 'finished', false, $1::timestamptz - interval '4 hours', $1::timestamptz - interval '3 hours', 40, 0, 0, null),
-		('checkout', 'failed', false, $1::timestamptz - interval '2 hours', $1::timestamptz - interval '1 hour', 7, 0, 0, 'Polar answered 502'),
-		('order', 'running', false, $1::timestamptz - interval '1 hour', null, 7, 0, 0, null)`, d.began)
+	d.exec("runs", `insert into polar.reconcile_run (object_type, state, dry_run, started_at, finished_at, seen, drifted, repaired, error, full_sweep, since) values
+		('customer', 'finished', false, $1::timestamptz - interval '6 hours', $1::timestamptz - interval '5 hours', 10, 3, 3, null, true, null),
+		('customer', 'finished', false, $1::timestamptz - interval '2 hours', $1::timestamptz - interval '1 hour', 12, 1, 1, null, false, null),
+		('customer', 'finished', true, $1::timestamptz - interval '1 minute', $1, 12, 9, 0, null, true, null),
+		('customer', 'finished', false, $1::timestamptz - interval '1 minute', $1, 2, 0, 0, null, true, $1::timestamptz - interval '1 hour'),
+		('checkout', 'finished', false, $1::timestamptz - interval '4 hours', $1::timestamptz - interval '3 hours', 40, 0, 0, null, true, null),
+		('checkout', 'failed', false, $1::timestamptz - interval '2 hours', $1::timestamptz - interval '1 hour', 7, 0, 0, 'Polar answered 502', true, null),
+		('order', 'running', false, $1::timestamptz - interval '1 hour', null, 7, 0, 0, null, true, null)`, d.began)
 	d.exec("drift", `insert into polar.drift (object_type, object_id, field, local, remote, cause, detected_at, resolved_at, resolution) values
 		('checkout', $2, 'status', 'open', 'succeeded', 'missed_update', $1::timestamptz - interval '3 hours', null, null),
 		('checkout', $3, 'status', 'open', 'expired', 'benign_abandoned', $1::timestamptz - interval '2 hours', null, null),

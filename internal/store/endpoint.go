@@ -139,10 +139,7 @@ func (t *Tx) EndOutage(ctx context.Context, endedAt time.Time) (bool, error) {
 
 // timeOrNil is a time that Postgres can hold, nil where there is none.
 func timeOrNil(t time.Time) *time.Time {
-	if t = storable(t); t.IsZero() {
-		return nil
-	}
-	return &t
+	return orNilTime(storable(t))
 }
 
 // optional makes a nil of what is not there.

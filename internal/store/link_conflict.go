@@ -137,7 +137,7 @@ func (s *Store) ListOpenConflicts(ctx context.Context, limit int) ([]Conflict, e
 	}
 	conflicts := make([]Conflict, len(rows))
 	for i, r := range rows {
-		conflicts[i] = Conflict{ID: r.ID, CustomerID: r.CustomerID, LocalUserID: r.LocalUserID, Kind: r.Kind, Detail: r.Detail, DetectedAt: r.DetectedAt, Open: true}
+		conflicts[i] = conflictOf(dbsqlc.LinkConflictGetRow(r))
 	}
 	return conflicts, nil
 }

@@ -128,14 +128,14 @@ func (s *Store) ListCustomersByExternalID(ctx context.Context, externalID string
 func (t *Tx) PinOrganization(ctx context.Context, id uuid.UUID) (pinned uuid.UUID, fresh bool, err error) {
 	pinned, err = t.q.OrganizationPinned(ctx, t.tx)
 	if err = interpret(err); errors.Is(err, ErrNotFound) {
-		fresh = true
+		t.pins = true
 		pinned, err = t.q.OrganizationPin(ctx, t.tx, id)
 		err = interpret(err)
 	}
 	if err != nil {
 		return uuid.Nil, false, fmt.Errorf("pinning the organization: %w", err)
 	}
-	return pinned, fresh, nil
+	return pinned, t.pins, nil
 }
 
 // PinnedOrganization says which organization this database mirrors. Errors: ErrNotFound while it mirrors none.

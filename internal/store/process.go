@@ -145,10 +145,7 @@ func (s *Store) ReadStatus(ctx context.Context) (Status, error) {
 		return Status{}, err
 	}
 	last, err := s.q.EventLastReceivedAt(ctx, s.pool)
-	switch err = interpret(err); {
-	case err == nil:
-		status.LastEventAt = &last
-	case !errors.Is(err, ErrNotFound):
+	if status.LastEventAt, err = optional(last, interpret(err)); err != nil {
 		return Status{}, fmt.Errorf("reading the last event: %w", err)
 	}
 	counts, err := s.q.EventCountByState(ctx, s.pool)

@@ -88,7 +88,7 @@ type RunRequest struct {
 	Full       bool
 	Since      time.Time // zero: everything
 	JobID      int64     // 0: of the command line
-	Again      bool      // try again what failed in an earlier try of the job
+	Attempt    int       // of the job: what failed in an earlier one is tried again, once in each; 0: never
 	Fresh      bool      // begin anew, even if a run of the command line was interrupted
 }
 
@@ -104,10 +104,13 @@ const (
 func (s *Store) StartRun(ctx context.Context, request RunRequest) (run ReconcileRun, over bool, err error) {
 	err = s.InTx(ctx, func(tx *Tx) error {
 		var row dbsqlc.PolarReconcileRun
+		var begun int64
 		var err error
 		switch {
 		case request.JobID != 0:
-			row, err = tx.q.ReconcileRunOfJob(ctx, tx.tx, request.JobID, request.ObjectType)
+			var last dbsqlc.ReconcileRunOfJobRow
+			last, err = tx.q.ReconcileRunOfJob(ctx, tx.tx, request.JobID, request.ObjectType)
+			row, begun = last.PolarReconcileRun, last.Runs
 		case request.Fresh:
 			err = ErrNotFound
 		default:
@@ -119,12 +122,14 @@ func (s *Store) StartRun(ctx context.Context, request RunRequest) (run Reconcile
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		found := err == nil && (!request.Again || row.State != RunFailed)
+		found := err == nil && (row.State != RunFailed || begun >= int64(request.Attempt))
 		keep := int64(0)
 		if found {
 			keep = row.ID
 		}
-		if err := tx.q.ReconcileRunAbandon(ctx, tx.tx, dbsqlc.ReconcileRunAbandonParams{KeepID: keep, ObjectType: request.ObjectType, DryRun: request.DryRun}); err != nil {
+		if err := tx.q.ReconcileRunAbandon(ctx, tx.tx, dbsqlc.ReconcileRunAbandonParams{
+			KeepID: keep, ObjectType: request.ObjectType, DryRun: request.DryRun, OfCommandLine: request.JobID == 0, Within: resumableWithin,
+		}); err != nil {
 			return interpret(err)
 		}
 		if err := tx.q.ReconcileMarkForget(ctx, tx.tx); err != nil {
@@ -171,7 +176,7 @@ var ErrLeaseLost = errors.New("another process reconciles by now: this one was n
 func (t *Tx) AdvanceRun(ctx context.Context, id int64, holder string, step RunStep) error {
 	params := dbsqlc.ReconcileRunStepParams{
 		Cursor: step.Cursor, Seen: step.Seen, Drifted: step.Drifted, Repaired: step.Repaired, Benign: step.Benign, Refreshed: step.Refreshed,
-		ListedUntil: orNilTime(storable(step.ListedUntil)), ID: id, Holder: holder,
+		ListedUntil: timeOrNil(step.ListedUntil), ID: id, Holder: holder,
 	}
 	if step.Total > 0 {
 		params.Total = &step.Total
@@ -203,7 +208,7 @@ func (s *Store) EndRun(ctx context.Context, run ReconcileRun, reason string, rea
 			return interpret(err)
 		}
 		ended = runOf(row)
-		if reachedEnd && run.Full && run.Since == nil && !run.DryRun {
+		if reason == "" && reachedEnd && run.Full && run.Since == nil && !run.DryRun {
 			if err := tx.SettleRest(ctx, run.ObjectType, run.ID); err != nil {
 				return err
 			}

@@ -111,6 +111,7 @@ type Tx struct {
 	tx     pgx.Tx
 	q      *dbsqlc.Queries
 	mirror string // the schema whose mirror is written: Schema, or a Scratch
+	pins   bool   // that it pinned the organization
 }
 
 // Pgx is the transaction below, for River's InsertTx.

@@ -152,10 +152,14 @@ select 'checkout', c.id::text, 'request_id', r.checkout_id::text, c.id::text, 'd
   from polar.checkout_request r
   join polar.checkout c on c.request_id = r.id and c.id <> r.checkout_id
  where r.id in (select i.request_id from polar.checkout i where i.id = any ($1::uuid[]))
+   and not exists (
+       select from polar.drift d
+        where d.object_type = 'checkout' and d.object_id = c.id::text and d.cause = 'duplicate_session'
+          and (d.resolution is distinct from 'ended' or c.tombstone or c.status in ('expired', 'failed')))
 on conflict do nothing
 `
 
-// Records every session but the one kept as drift.
+// Records every session but the one kept as drift, once: what was settled comes again only if the session lives again.
 func (q *Queries) CheckoutRequestDuplicateSessions(ctx context.Context, db DBTX, checkoutIds []uuid.UUID) error {
 	_, err := db.Exec(ctx, checkoutRequestDuplicateSessions, checkoutIds)
 	return err

@@ -285,7 +285,9 @@ func (q *Queries) LinkConflictListNewest(ctx context.Context, db DBTX, maxRows i
 }
 
 const linkConflictListOpen = `-- name: LinkConflictListOpen :many
-select f.id, f.customer_id, f.local_user_id, f.kind, f.detail, f.detected_at
+select f.id, f.customer_id, f.local_user_id, f.kind, coalesce(f.checkout_id, '00000000-0000-0000-0000-000000000000')::uuid as checkout_id,
+       f.detail, f.detected_at, f.resolved_at, coalesce(f.resolution, '')::text as resolution,
+       coalesce(f.resolved_by, '')::text as resolved_by, coalesce(f.note, '')::text as note, f.lifted_at
   from polar.link_conflict f
  where f.resolved_at is null
  order by f.id
@@ -297,8 +299,14 @@ type LinkConflictListOpenRow struct {
 	CustomerID  uuid.UUID
 	LocalUserID string
 	Kind        string
+	CheckoutID  uuid.UUID
 	Detail      string
 	DetectedAt  time.Time
+	ResolvedAt  *time.Time
+	Resolution  string
+	ResolvedBy  string
+	Note        string
+	LiftedAt    *time.Time
 }
 
 func (q *Queries) LinkConflictListOpen(ctx context.Context, db DBTX, maxRows int32) ([]LinkConflictListOpenRow, error) {
@@ -315,8 +323,14 @@ func (q *Queries) LinkConflictListOpen(ctx context.Context, db DBTX, maxRows int
 			&i.CustomerID,
 			&i.LocalUserID,
 			&i.Kind,
+			&i.CheckoutID,
 			&i.Detail,
 			&i.DetectedAt,
+			&i.ResolvedAt,
+			&i.Resolution,
+			&i.ResolvedBy,
+			&i.Note,
+			&i.LiftedAt,
 		); err != nil {
 			return nil, err
 		}

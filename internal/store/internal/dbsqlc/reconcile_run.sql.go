@@ -110,11 +110,12 @@ update polar.drift d
   from polar.checkout c
  where d.cause = 'duplicate_session' and d.resolved_at is null
    and d.object_type = 'checkout' and d.object_id = c.id::text
-   and c.id = any ($1::uuid[])
-   and c.status in ('expired', 'failed')
+   and c.request_id in (select i.request_id from polar.checkout i where i.id = any ($1::uuid[]))
+   and (c.tombstone or c.status in ('expired', 'failed')
+        or exists (select from polar.checkout_request r where r.id = c.request_id and r.checkout_id = c.id))
 `
 
-// A second session that is over without a payment hurts nobody any more.
+// A second session that is over without a payment, or is the one kept by now, hurts nobody any more.
 func (q *Queries) DriftEndDuplicates(ctx context.Context, db DBTX, checkoutIds []uuid.UUID) error {
 	_, err := db.Exec(ctx, driftEndDuplicates, checkoutIds)
 	return err
@@ -662,19 +663,29 @@ update polar.reconcile_run r
    set state = 'failed', finished_at = now(), error = coalesce(r.error || '; ', '') || 'its process ended'
  where r.state = 'running'
    and r.id <> $1::bigint
-   and case when r.job_id is null then r.object_type = $2 and r.dry_run = $3
+   and case when r.job_id is null then r.object_type = $2
+                                       and (r.updated_at <= now() - $3::interval or $4::boolean and r.dry_run = $5)
             else not exists (select from polar.river_job j where j.id = r.job_id and j.state in ('available', 'pending', 'retryable', 'running', 'scheduled')) end
 `
 
 type ReconcileRunAbandonParams struct {
-	KeepID     int64
-	ObjectType string
-	DryRun     bool
+	KeepID        int64
+	ObjectType    string
+	Within        time.Duration
+	OfCommandLine bool
+	DryRun        bool
 }
 
-// Ends runs that nobody goes on with. The caller holds the place, so no run of the command line but its own is alive.
+// Ends runs that nobody goes on with. The caller holds the place, so no run of the command line but its own is alive; the
+// command line ends those that it does not go on with, and a worker leaves it the time to do so.
 func (q *Queries) ReconcileRunAbandon(ctx context.Context, db DBTX, arg ReconcileRunAbandonParams) error {
-	_, err := db.Exec(ctx, reconcileRunAbandon, arg.KeepID, arg.ObjectType, arg.DryRun)
+	_, err := db.Exec(ctx, reconcileRunAbandon,
+		arg.KeepID,
+		arg.ObjectType,
+		arg.Within,
+		arg.OfCommandLine,
+		arg.DryRun,
+	)
 	return err
 }
 
@@ -899,37 +910,44 @@ func (q *Queries) ReconcileRunListLast(ctx context.Context, db DBTX) ([]PolarRec
 }
 
 const reconcileRunOfJob = `-- name: ReconcileRunOfJob :one
-select r.id, r.object_type, r.state, r.dry_run, r.started_at, r.finished_at, r.seen, r.drifted, r.repaired, r.error, r.full_sweep, r.since, r.total, r.benign, r.refreshed, r.listed_until, r.cursor, r.reached_end, r.job_id, r.updated_at from polar.reconcile_run r
+select r.id, r.object_type, r.state, r.dry_run, r.started_at, r.finished_at, r.seen, r.drifted, r.repaired, r.error, r.full_sweep, r.since, r.total, r.benign, r.refreshed, r.listed_until, r.cursor, r.reached_end, r.job_id, r.updated_at, count(*) over ()::bigint as runs
+  from polar.reconcile_run r
  where r.job_id = $1::bigint and r.object_type = $2
  order by r.id desc
  limit 1
 `
 
-// The run of this type that the job began.
-func (q *Queries) ReconcileRunOfJob(ctx context.Context, db DBTX, jobID int64, objectType string) (PolarReconcileRun, error) {
+type ReconcileRunOfJobRow struct {
+	PolarReconcileRun PolarReconcileRun
+	Runs              int64
+}
+
+// The last run of this type that the job began, and how many there were.
+func (q *Queries) ReconcileRunOfJob(ctx context.Context, db DBTX, jobID int64, objectType string) (ReconcileRunOfJobRow, error) {
 	row := db.QueryRow(ctx, reconcileRunOfJob, jobID, objectType)
-	var i PolarReconcileRun
+	var i ReconcileRunOfJobRow
 	err := row.Scan(
-		&i.ID,
-		&i.ObjectType,
-		&i.State,
-		&i.DryRun,
-		&i.StartedAt,
-		&i.FinishedAt,
-		&i.Seen,
-		&i.Drifted,
-		&i.Repaired,
-		&i.Error,
-		&i.FullSweep,
-		&i.Since,
-		&i.Total,
-		&i.Benign,
-		&i.Refreshed,
-		&i.ListedUntil,
-		&i.Cursor,
-		&i.ReachedEnd,
-		&i.JobID,
-		&i.UpdatedAt,
+		&i.PolarReconcileRun.ID,
+		&i.PolarReconcileRun.ObjectType,
+		&i.PolarReconcileRun.State,
+		&i.PolarReconcileRun.DryRun,
+		&i.PolarReconcileRun.StartedAt,
+		&i.PolarReconcileRun.FinishedAt,
+		&i.PolarReconcileRun.Seen,
+		&i.PolarReconcileRun.Drifted,
+		&i.PolarReconcileRun.Repaired,
+		&i.PolarReconcileRun.Error,
+		&i.PolarReconcileRun.FullSweep,
+		&i.PolarReconcileRun.Since,
+		&i.PolarReconcileRun.Total,
+		&i.PolarReconcileRun.Benign,
+		&i.PolarReconcileRun.Refreshed,
+		&i.PolarReconcileRun.ListedUntil,
+		&i.PolarReconcileRun.Cursor,
+		&i.PolarReconcileRun.ReachedEnd,
+		&i.PolarReconcileRun.JobID,
+		&i.PolarReconcileRun.UpdatedAt,
+		&i.Runs,
 	)
 	return i, err
 }
