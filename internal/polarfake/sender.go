@@ -241,6 +241,7 @@ func (f *Fake) begin(ev *event, generation int, again bool) *attempt {
 		return nil
 	case !e.Enabled:
 		f.skip(ev)
+		f.dispatch(e)
 		return nil
 	case f.isArchived(ev), !again && ev.succeeded != nil:
 		f.endChain(ev)
@@ -252,6 +253,7 @@ func (f *Fake) begin(ev *event, generation int, again bool) *attempt {
 	if err != nil {
 		f.logger.Error("Webhook not sent", slog.String("webhook_id", ev.id), slog.String("error", err.Error()))
 		f.skip(ev)
+		f.dispatch(e)
 		return nil
 	}
 	return &attempt{

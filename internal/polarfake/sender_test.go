@@ -336,6 +336,28 @@ func TestPendingEventsAreSkippedWhenDisabled(t *testing.T) {
 	}
 }
 
+func TestEventsBehindAnotherAreSkippedOneByOneWhenTheMerchantDisables(t *testing.T) {
+	t.Parallel()
+
+	b := setup(t)
+	hold := make(chan struct{})
+	b.receiver.answering(func(int, received) int {
+		<-hold
+		return http.StatusOK
+	})
+	for range 4 {
+		b.checkoutOf(polarfake.OneTimeProductID, "")
+	}
+	b.expect(http.StatusOK, http.MethodPatch, "/v1/webhooks/endpoints/"+endpointID(t, b), `{"enabled":false}`)
+	close(hold)
+	b.idle()
+	for i, ev := range b.Events() {
+		if want := map[bool]polarfake.EventState{true: polarfake.EventSucceeded, false: polarfake.EventSkipped}[i == 0]; ev.State != want {
+			t.Errorf("event %d is %s, want %s", i, ev.State, want)
+		}
+	}
+}
+
 func TestTwoEndpointsGetEventsOfTheirOwn(t *testing.T) {
 	t.Parallel()
 
