@@ -63,7 +63,7 @@ bench: ## run the benchmarks on a PostgreSQL of their own
 
 .PHONY: converge
 converge: ## play SEEDS (200) random histories under random faults, from SEED (1) on, until the mirror equals Polar
-	$(WITHPG) go test -count=1 -timeout 60m -parallel 12 -run '^TestConvergence$$' ./internal/jobs -args -seeds=$(SEEDS) -seed=$(SEED)
+	$(WITHPG) go test -count=1 -timeout 60m -parallel 6 -run '^TestConvergence$$' ./internal/jobs -args -seeds=$(SEEDS) -seed=$(SEED)
 
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (10s) each

@@ -113,7 +113,7 @@ func start(ctx context.Context, o Options, find finder) (_ *Server, err error) {
 		}
 	}
 
-	h, err := openHome(ctx, o.DataDir, acct, o.Logger)
+	h, err := openHome(ctx, o.DataDir, o.Durable, acct, o.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -368,6 +368,7 @@ func settingsOf(o Options) map[string]string {
 		// Commits stay synchronous: that costs little without fsync, and they survive a crash of PostgreSQL alone.
 		settings["fsync"] = "off"
 		settings["full_page_writes"] = "off"
+		settings["wal_init_zero"] = "off" // databases come and go, and zeroing is much of what they cost
 	}
 
 	maps.Copy(settings, o.Settings)
