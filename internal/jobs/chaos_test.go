@@ -87,20 +87,33 @@ func (p *process) kill() {
 	_ = p.command.Wait()
 }
 
-// buildPrograms builds ingest and worker as this test was built.
+// programs are ingest and worker, built once, as this test was built, into a folder that TestMain removes.
+var programs struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
 func buildPrograms(t *testing.T) (ingestPath, workerPath string) {
 	t.Helper()
-	dir := t.TempDir()
-	args := []string{"build", "-o", dir + string(filepath.Separator)}
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		args = append(args, "-race") // then the packages below are built already
+	programs.once.Do(func() {
+		if programs.dir, programs.err = os.MkdirTemp("", "truenorth-programs-"); programs.err != nil {
+			return
+		}
+		args := []string{"build", "-o", programs.dir + string(filepath.Separator)}
+		if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+			args = append(args, "-race") // then the packages below are built already
+		}
+		command := exec.Command("go", append(args, "./cmd/ingest", "./cmd/worker")...)
+		command.Dir = "../.."
+		if out, err := command.CombinedOutput(); err != nil {
+			programs.err = fmt.Errorf("building the programs: %w\n%s", err, out)
+		}
+	})
+	if programs.err != nil {
+		t.Fatal(programs.err)
 	}
-	command := exec.CommandContext(t.Context(), "go", append(args, "./cmd/ingest", "./cmd/worker")...)
-	command.Dir = "../.."
-	if out, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("building the programs: %v\n%s", err, out)
-	}
-	return filepath.Join(dir, "ingest"), filepath.Join(dir, "worker")
+	return filepath.Join(programs.dir, "ingest"), filepath.Join(programs.dir, "worker")
 }
 
 func freeAddr(t *testing.T) string {

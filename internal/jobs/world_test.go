@@ -22,7 +22,11 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+func TestMain(m *testing.M) {
+	code := storetest.Main(m)
+	_ = os.RemoveAll(programs.dir)
+	os.Exit(code)
+}
 
 // secret is one of the standard derivation.
 const secret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
