@@ -213,7 +213,7 @@ func (e *edge) wantStored(webhookID string) storedEvent {
 	e.t.Helper()
 	rows, err := e.store.Pool().Query(e.t.Context(), `
 		select l.type, l.object_id, l.body, l.body_bytes,
-		       (select count(*) from polar.river_job j where j.kind = 'apply_events' and j.args = jsonb_build_object('batch', l.batch))
+		       (select count(*) from polar.river_job j where j.kind = 'apply_events' and j.args @> jsonb_build_object('batch', l.batch))
 		  from polar.event_log l
 		 where l.webhook_id = $1`, webhookID)
 	if err != nil {

@@ -37,35 +37,56 @@ const (
 	eventState       = "customer.state_changed"
 )
 
+// mostTogether is how many events one transaction applies: more take longer than they save.
+const mostTogether = 512
+
 type applyEventsWorker struct {
 	river.WorkerDefaults[ApplyEventsArgs]
 	runner *Runner
 }
 
-// Work applies the events of one batch.
+// Work applies the events of one batch, and with them what waits beside it. Where that cannot be done as a whole, the
+// batch is applied alone.
 func (w *applyEventsWorker) Work(ctx context.Context, job *river.Job[ApplyEventsArgs]) error {
 	started := time.Now()
 	r := w.runner
-	var events []store.Event
-	var err error
-	if len(job.Args.Events) > 0 {
-		events, err = r.store.ListEvents(ctx, job.Args.Events)
-	} else {
-		events, err = r.store.ListEventsByBatch(ctx, job.Args.Batch)
-	}
-	if err != nil {
+	events, failed, err := r.applyBatch(ctx, job.Args)
+	if err != nil || events == 0 {
 		return err
 	}
-	if len(events) == 0 {
-		return nil
-	}
-	failed, err := r.applyEvents(ctx, events)
-	if err != nil {
-		return err
-	}
-	r.logger.InfoContext(ctx, "events applied", slog.Int64("job", job.ID), slog.Int("events", len(events)), slog.Int("failed", len(failed)),
+	r.logger.InfoContext(ctx, "events applied", slog.Int64("job", job.ID), slog.Int("events", events), slog.Int("failed", len(failed)),
 		slog.Duration("took", time.Since(started)), slog.Duration("waited", started.Sub(job.CreatedAt)))
 	return nil
+}
+
+// applyBatch tells how many events there were to apply, and which of them failed.
+func (r *Runner) applyBatch(ctx context.Context, args ApplyEventsArgs) (events int, failed []EventFailure, err error) {
+	var alone []store.Event
+	if len(args.Events) > 0 {
+		alone, err = r.store.ListEvents(ctx, args.Events)
+	} else {
+		var c *change
+		err = r.store.InTx(ctx, func(tx *store.Tx) error {
+			taken, err := tx.TakeEvents(ctx, args.Batch, args.Size, r.id, mostTogether)
+			if err != nil {
+				return err
+			}
+			c = decodeEvents(taken)
+			return r.applyChange(ctx, tx, c)
+		})
+		if !errors.Is(err, store.ErrRefused) {
+			if err != nil {
+				return 0, nil, err
+			}
+			return len(c.events), c.failures(), nil
+		}
+		alone, err = r.store.ListEventsByBatch(ctx, args.Batch)
+	}
+	if err != nil || len(alone) == 0 {
+		return 0, nil, err
+	}
+	failed, err = r.applyEvents(ctx, alone)
+	return len(alone), failed, err
 }
 
 // applyEvents brings events into the mirror in one transaction. Where Postgres refuses content, it halves the batch

@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/truenorth-dev/truenorth/internal/jobs"
+	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/polartest"
 )
@@ -358,6 +359,13 @@ func TestATieInFieldsThatAreNotExposedAsksNobody(t *testing.T) {
 
 func TestAPoisonedEventFailsAloneAndItsNeighboursApply(t *testing.T) {
 	t.Parallel()
+	t.Run("InOneBatch", func(t *testing.T) { poisonedAmongNeighbours(t, true) })
+	t.Run("BesideEachOther", func(t *testing.T) { poisonedAmongNeighbours(t, false) })
+}
+
+func poisonedAmongNeighbours(t *testing.T, together bool) {
+	t.Helper()
+	t.Parallel()
 	w := newWorld(t, worldOptions{offline: true, idle: true})
 	neighbours := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
 	bad := func(name, value string) string {
@@ -387,7 +395,9 @@ func TestAPoisonedEventFailsAloneAndItsNeighboursApply(t *testing.T) {
 			t.Errorf("%s: answer %d", id, status)
 		}
 	}
-	w.exec("update polar.event_log set batch = (select min(batch) from polar.event_log)") // one batch of all
+	if together {
+		w.exec("update polar.event_log set batch = (select min(batch) from polar.event_log)") // one batch of all
+	}
 	w.startWorker()
 	w.settle()
 
@@ -411,6 +421,26 @@ func TestAPoisonedEventFailsAloneAndItsNeighboursApply(t *testing.T) {
 	expect(t, "state after its cause is gone and Polar sent it again", one[string](w, "select state from polar.event where webhook_id = 'refused'"), "applied")
 	expect(t, "jobs that try again", one[int64](w, "select count(*) from polar.river_job where state not in ('completed')"), 0)
 	expect(t, "body kept byte for byte", one[string](w, "select encode(body_bytes, 'hex') from polar.event where webhook_id = 'invalid_UTF-8'"), fmt.Sprintf("%x", bodies["invalid_UTF-8"]))
+}
+
+func TestWhatWaitsTogetherIsAppliedTogether(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{offline: true, idle: true})
+	id := uuid.New()
+	for i := range 20 {
+		w.post(fmt.Sprintf("evt_%d", i), event("customer.updated", float64(i), customerDoc(id, float64(i), doc{"name": fmt.Sprintf("name %d", i)})))
+	}
+	runner, err := jobs.New(w.store, jobs.Config{API: polar.Config{BaseURL: w.api.URL + "/v1", Token: "polar_oat_test"}, Logger: testLogger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := runner.WorkBatch(t.Context(), one[int64](w, "select batch from polar.event_log where webhook_id = 'evt_7'"), false); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "events applied", one[int64](w, "select count(*) from polar.event where state = 'applied'"), 20)
+	expect(t, "name", one[string](w, "select name from polar.customer where id = $1", id), "name 19")
+	expect(t, "transactions that wrote outcomes", one[int64](w, "select count(distinct xmin::text) from polar.event_outcome"), 1)
+	expect(t, "jobs done with it", one[int64](w, "select count(*) from polar.river_job where state = 'completed' and finalized_at is not null and attempt = 1"), 20)
 }
 
 func TestARedeliveryAfterAFailureRunsTheEventAgain(t *testing.T) {

@@ -22,10 +22,14 @@ func (r *Runner) AskAtOnce() { r.timing.refreshDelay, r.timing.sweepRetry = 0, 1
 // Backoff is the pause after so many tries.
 func Backoff(tries int) time.Duration { return newTiming(0, 0).backoff(tries) }
 
-// WorkBatch works one apply_events job in place.
-func (r *Runner) WorkBatch(ctx context.Context, batch int64) error {
+// WorkBatch works one apply_events job in place: alone, or with what waits beside it.
+func (r *Runner) WorkBatch(ctx context.Context, batch int64, alone bool) error {
+	args := ApplyEventsArgs{Batch: batch}
+	if alone {
+		args.Size = mostTogether
+	}
 	worker := &applyEventsWorker{runner: r}
-	return worker.Work(ctx, &river.Job[ApplyEventsArgs]{JobRow: &rivertype.JobRow{}, Args: ApplyEventsArgs{Batch: batch}})
+	return worker.Work(ctx, &river.Job[ApplyEventsArgs]{JobRow: &rivertype.JobRow{}, Args: args})
 }
 
 // SweepNew sweeps what is new or unfinished of a type, as a periodic job does where a full sweep takes long.

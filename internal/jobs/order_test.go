@@ -86,7 +86,8 @@ func (h history) seed(t *testing.T, s *store.Store) {
 	}
 }
 
-// apply stores events in batches of random sizes and works each batch, several at once where hands says so.
+// apply stores events in batches of random sizes and works each batch, several at once where hands says so: then also
+// with what waits beside it.
 func (l *ledger) apply(events []store.Delivery, largest, hands int, random *rand.Rand) {
 	l.t.Helper()
 	var batches []int64
@@ -111,10 +112,11 @@ func (l *ledger) apply(events []store.Delivery, largest, hands int, random *rand
 	var group errgroup.Group
 	group.SetLimit(hands)
 	for _, batch := range batches {
+		alone := hands == 1 || random.IntN(2) == 0
 		group.Go(func() error {
 			for {
 				// Two transactions may wait for each other in a circle; Postgres ends one, and River tries again.
-				if err := l.runner.WorkBatch(context.Background(), batch); !errors.Is(err, store.ErrUnavailable) {
+				if err := l.runner.WorkBatch(context.Background(), batch, alone); !errors.Is(err, store.ErrUnavailable) {
 					return err
 				}
 			}

@@ -84,11 +84,21 @@ func (s *Store) ListEventsByBatch(ctx context.Context, batch int64) ([]Event, er
 	if err != nil {
 		return nil, fmt.Errorf("reading the events of batch %d: %w", batch, interpret(err))
 	}
-	events := make([]Event, len(rows))
-	for i, r := range rows {
-		events[i] = Event{Seq: r.Seq, WebhookID: r.WebhookID, Type: r.Type, OccurredAt: orZero(r.OccurredAt), Body: r.Body}
+	return eventsOf(rows), nil
+}
+
+// TakeEvents reads the events of a batch of size events that are not applied and, up to most in all, those of other
+// batches that wait for a worker: what waits together is applied together. The jobs of the others are completed by this
+// transaction; worker is who works them.
+func (t *Tx) TakeEvents(ctx context.Context, batch int64, size int, worker string, most int) ([]Event, error) {
+	rows, err := t.q.EventTakeMany(ctx, t.tx, dbsqlc.EventTakeManyParams{
+		Batch: batch, Worker: worker, Room: int64(max(most-size, 0)),
+		Jobs: int64(most / (size + 1)), // batches of one time are of one size, more or less
+	})
+	if err != nil {
+		return nil, fmt.Errorf("taking the events of batch %d and what waits beside it: %w", batch, interpret(err))
 	}
-	return events, nil
+	return eventsOf(rows), nil
 }
 
 // ListEvents reads those of the given events that are not applied.
@@ -97,11 +107,27 @@ func (s *Store) ListEvents(ctx context.Context, seqs []int64) ([]Event, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading %d events: %w", len(seqs), interpret(err))
 	}
+	return eventsOf(rows), nil
+}
+
+// eventRow is what the queries of events give; sqlc names the type after each query.
+type eventRow interface {
+	~struct {
+		Seq        int64
+		WebhookID  string
+		Type       string
+		OccurredAt *time.Time
+		Body       string
+	}
+}
+
+func eventsOf[R eventRow](rows []R) []Event {
 	events := make([]Event, len(rows))
-	for i, r := range rows {
+	for i, row := range rows {
+		r := dbsqlc.EventListBySeqRow(row)
 		events[i] = Event{Seq: r.Seq, WebhookID: r.WebhookID, Type: r.Type, OccurredAt: orZero(r.OccurredAt), Body: r.Body}
 	}
-	return events, nil
+	return events
 }
 
 func orZero(t *time.Time) time.Time {

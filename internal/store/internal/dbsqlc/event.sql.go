@@ -68,7 +68,7 @@ with batch as materialized (
       join polar.event_outcome o on o.seq = l.seq and o.state = 'failed'
 ), job as (
     insert into polar.river_job (kind, args, queue, max_attempts)
-    select 'apply_events', jsonb_build_object('batch', b.number), 'events', 1000
+    select 'apply_events', jsonb_build_object('batch', b.number, 'size', (select count(*) from stored)), 'events', 1000
       from batch b
      where exists (select from stored)
     union all
@@ -306,4 +306,78 @@ func (q *Queries) EventSweep(ctx context.Context, db DBTX, grace time.Duration, 
 		&i.SweptSeq,
 	)
 	return i, err
+}
+
+const eventTakeMany = `-- name: EventTakeMany :many
+with waiting as (
+    select j.id, (j.args ->> 'batch')::bigint as batch, (j.args ->> 'size')::bigint as size
+      from polar.river_job j
+     where j.state = 'available' and j.queue = 'events' and j.kind = 'apply_events' and j.scheduled_at <= now() and j.args ? 'size'
+     order by j.priority, j.scheduled_at, j.id
+     limit $2::bigint
+       for update skip locked
+), summed as (
+    select w.id, w.batch, sum(w.size) over (order by w.id) as events from waiting w
+), taken as (
+    update polar.river_job j
+       set state = 'completed', finalized_at = now(), attempt = j.attempt + 1, attempted_at = now(),
+           attempted_by = array_append(j.attempted_by, $3::text)
+      from summed s
+     where j.id = s.id and s.events <= $4::bigint
+    returning s.batch
+)
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+  from polar.event_log l
+  left join polar.event_outcome o on o.seq = l.seq
+ where l.batch = any (array(select t.batch from taken t) || $1::bigint) and o.state is distinct from 'applied'
+ order by l.seq
+`
+
+type EventTakeManyParams struct {
+	Batch  int64
+	Jobs   int64
+	Worker string
+	Room   int64
+}
+
+type EventTakeManyRow struct {
+	Seq        int64
+	WebhookID  string
+	Type       string
+	OccurredAt *time.Time
+	Body       string
+}
+
+// The events of a batch that are not applied, and with them those of other batches whose jobs wait for a worker: at most
+// so many jobs, and as many of these as bear no more than room events. Those jobs are completed here, so that they are
+// done if and when this transaction commits.
+func (q *Queries) EventTakeMany(ctx context.Context, db DBTX, arg EventTakeManyParams) ([]EventTakeManyRow, error) {
+	rows, err := db.Query(ctx, eventTakeMany,
+		arg.Batch,
+		arg.Jobs,
+		arg.Worker,
+		arg.Room,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []EventTakeManyRow{}
+	for rows.Next() {
+		var i EventTakeManyRow
+		if err := rows.Scan(
+			&i.Seq,
+			&i.WebhookID,
+			&i.Type,
+			&i.OccurredAt,
+			&i.Body,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
