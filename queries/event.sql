@@ -15,11 +15,16 @@ with batch as materialized (
     select g.webhook_id, g.type, nullif(g.object_id, ''), nullif(g.occurred_at, '0001-01-01 00:00:00+00'), b.number, g.body, nullif(g.body_bytes, '')
       from given g, batch b
     on conflict (webhook_id) do nothing
-    returning seq
-), again as (
-    select distinct l.seq
+    returning seq, webhook_id
+), known as materialized ( -- hardly ever any, and then nothing is looked for
+    select g.webhook_id
       from given g
-      join polar.event_log l on l.webhook_id = g.webhook_id
+     where (select count(*) from stored) < cardinality(@webhook_ids::text[])
+       and not exists (select from stored s where s.webhook_id = g.webhook_id)
+), again as (
+    select distinct l.seq, l.webhook_id
+      from known k
+      join polar.event_log l on l.webhook_id = k.webhook_id
       join polar.event_outcome o on o.seq = l.seq and o.state = 'failed'
 ), job as (
     insert into polar.river_job (kind, args, queue, max_attempts)
@@ -36,7 +41,8 @@ with batch as materialized (
      where @notify::boolean and exists (select from job)
 )
 select (select count(*) from stored)::bigint as stored,
-       (select count(*) from again)::bigint as again,
+       array(select a.webhook_id from again a)::text[] as again,
+       array(select k.webhook_id from known k)::text[] as known,
        (select count(*) from woken)::bigint as woken;
 
 -- name: EventListByBatch :many

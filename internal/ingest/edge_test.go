@@ -39,12 +39,13 @@ const order = `{"type":"order.paid","timestamp":"2026-08-22T09:00:00.123456Z","d
 
 // edge is ingest as the programs serve it, on a port of its own.
 type edge struct {
-	t      *testing.T
-	store  *store.Store // nil where options.events stands for it
-	events *countingStore
-	url    string // of the route
-	addr   string
-	log    *logBuffer
+	t        *testing.T
+	store    *store.Store // nil where options.events stands for it
+	events   *countingStore
+	receiver *ingest.Receiver
+	url      string // of the route
+	addr     string
+	log      *logBuffer
 }
 
 type edgeOptions struct {
@@ -73,7 +74,8 @@ func newEdge(t *testing.T, options edgeOptions) *edge {
 		verifier = verifier.WithClock(func() time.Time { return options.clock })
 	}
 	logger := slog.New(slog.NewJSONHandler(e.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	server := ingest.Server(ingest.New(e.events, verifier, logger).Handler(), logger)
+	e.receiver = ingest.New(e.events, verifier, logger)
+	server := ingest.Server(e.receiver.Handler(), logger)
 	if options.tune != nil {
 		options.tune(server)
 	}

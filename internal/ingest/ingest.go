@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/truenorth-dev/truenorth/internal/polar"
@@ -31,10 +30,8 @@ const (
 	readTimeout    = 20 * time.Second
 	writeTimeout   = 30 * time.Second
 	idleTimeout    = 30 * time.Second // a few bytes of a next request count as idle
-	storeTimeout   = 7 * time.Second
 	readyTimeout   = 2 * time.Second
 	retryAfter     = 5 * time.Second
-	maxInFlight    = 512
 	wakeAtMostEach = 50 * time.Millisecond
 )
 
@@ -48,16 +45,15 @@ type EventStore interface {
 
 // Receiver serves the routes of ingest.
 type Receiver struct {
-	store    EventStore
-	verifier *polar.Verifier
-	logger   *slog.Logger
-	inFlight chan struct{}
-	lastWake atomic.Int64 // Unix nanoseconds
+	store     EventStore
+	verifier  *polar.Verifier
+	logger    *slog.Logger
+	committer committer
 }
 
 // New makes a Receiver.
 func New(events EventStore, verifier *polar.Verifier, logger *slog.Logger) *Receiver {
-	return &Receiver{store: events, verifier: verifier, logger: logger, inFlight: make(chan struct{}, maxInFlight)}
+	return &Receiver{store: events, verifier: verifier, logger: logger, committer: committer{store: events}}
 }
 
 // Handler serves POST /webhooks/polar, GET /livez and GET /readyz. Paths are taken as they are: a ServeMux would
@@ -153,7 +149,7 @@ func (rc *Receiver) receiveDelivery(w http.ResponseWriter, r *http.Request) {
 }
 
 // receive takes one delivery. d is filled as far as it got; its id, type and object only once the signature is verified.
-func (rc *Receiver) receive(w http.ResponseWriter, r *http.Request, d *store.Delivery) verdict {
+func (rc *Receiver) receive(rw http.ResponseWriter, r *http.Request, d *store.Delivery) verdict {
 	if r.Method != http.MethodPost {
 		return verdict{status: http.StatusMethodNotAllowed, body: `{"error":"use POST"}`, reason: "method"}
 	}
@@ -161,7 +157,7 @@ func (rc *Receiver) receive(w http.ResponseWriter, r *http.Request, d *store.Del
 	if r.ContentLength > maxBody {
 		return tooLarge
 	}
-	body, err := readBody(w, r)
+	body, err := readBody(rw, r)
 	if err != nil {
 		var over *http.MaxBytesError
 		var netErr net.Error
@@ -193,26 +189,19 @@ func (rc *Receiver) receive(w http.ResponseWriter, r *http.Request, d *store.Del
 	d.Type, d.ObjectID, d.OccurredAt = envelope.Type, envelope.ObjectID, envelope.Timestamp
 
 	// Only what is verified takes a place: nobody without the secret can keep Polar out.
-	select {
-	case rc.inFlight <- struct{}{}:
-		defer func() { <-rc.inFlight }()
-	default:
-		return verdict{status: http.StatusServiceUnavailable, body: `{"error":"too many deliveries at once, try again"}`, reason: "overload"}
-	}
-
-	// Polar hangs up after 10 seconds. What is committed after that is a duplicate later, never a loss.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storeTimeout)
-	defer cancel()
-	stored, err := rc.store.InsertEvents(ctx, []store.Delivery{*d}, rc.mayWake())
-	if err != nil {
+	w := waiter{delivery: *d}
+	if err := rc.committer.commit(&w); err != nil {
+		if errors.Is(err, errFull) || errors.Is(err, errSlow) {
+			return verdict{status: http.StatusServiceUnavailable, body: `{"error":"too many deliveries at once, try again"}`, reason: "overload"}
+		}
 		return verdict{status: http.StatusServiceUnavailable, body: `{"error":"cannot store the event now, try again"}`, reason: "store", cause: err}
 	}
 	v := verdict{status: http.StatusAccepted, body: `{"status":"stored"}`}
-	if stored.New == 0 {
+	switch {
+	case w.again:
+		v.reason = "duplicate_of_failed"
+	case w.duplicate:
 		v.reason = "duplicate"
-		if stored.Again > 0 {
-			v.reason = "duplicate_of_failed"
-		}
 	}
 	return v
 }
@@ -225,13 +214,6 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	}
 	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
 	return body.Bytes(), err
-}
-
-// mayWake limits notifications, each of which takes a lock on the whole Postgres server: what comes in between is
-// found by the workers' next poll.
-func (rc *Receiver) mayWake() bool {
-	now, last := time.Now().UnixNano(), rc.lastWake.Load()
-	return now-last >= int64(wakeAtMostEach) && rc.lastWake.CompareAndSwap(last, now)
 }
 
 // loggable is text of a sender's in a form fit for a log: Polar's types and ids pass, and anything else, which may be

@@ -198,37 +198,3 @@ func TestReadOnlyPostgresGets503(t *testing.T) {
 	e := newEdge(t, edgeOptions{events: storetest.Open(t, u.String())})
 	e.wantUnavailable(newID())
 }
-
-func TestMoreDeliveriesThanIngestHoldsGet503AtOnce(t *testing.T) {
-	t.Parallel()
-
-	blocked := &blockedStore{entered: make(chan struct{}), release: make(chan struct{})}
-	e := newEdge(t, edgeOptions{events: blocked})
-	const places = 512
-	var all sync.WaitGroup
-	for range places {
-		all.Go(func() { e.post(newID(), order).want(t, http.StatusAccepted) })
-		<-blocked.entered
-	}
-	got := e.post(newID(), order)
-	got.want(t, http.StatusServiceUnavailable)
-	if got.header.Get("Retry-After") == "" {
-		t.Error("503 without Retry-After")
-	}
-	close(blocked.release)
-	all.Wait()
-	go func() { <-blocked.entered }()
-	e.post(newID(), order).want(t, http.StatusAccepted)
-}
-
-// blockedStore holds every insert until it is released.
-type blockedStore struct {
-	discard
-	entered, release chan struct{}
-}
-
-func (b *blockedStore) InsertEvents(ctx context.Context, deliveries []store.Delivery, wake bool) (store.Stored, error) {
-	b.entered <- struct{}{}
-	<-b.release
-	return b.discard.InsertEvents(ctx, deliveries, wake)
-}

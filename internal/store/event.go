@@ -21,8 +21,9 @@ type Delivery struct {
 
 // Stored says what InsertEvents did.
 type Stored struct {
-	New   int // events not seen before
-	Again int // events seen before whose last try had failed: tried again
+	New   int      // events not seen before
+	Known []string // webhook ids of those seen before
+	Again []string // those of them whose last try had failed: they are tried again
 }
 
 // InsertEvents stores deliveries and the River job that applies them in one statement, hence one transaction.
@@ -49,7 +50,7 @@ func insertEvents(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX, delive
 	if err != nil {
 		return Stored{}, fmt.Errorf("inserting events: %w", interpret(err))
 	}
-	return Stored{New: int(row.Stored), Again: int(row.Again)}, nil
+	return Stored{New: int(row.Stored), Known: row.Known, Again: row.Again}, nil
 }
 
 // storable keeps a time within what Postgres can hold; what is beyond reads as unknown.

@@ -60,11 +60,16 @@ with batch as materialized (
     select g.webhook_id, g.type, nullif(g.object_id, ''), nullif(g.occurred_at, '0001-01-01 00:00:00+00'), b.number, g.body, nullif(g.body_bytes, '')
       from given g, batch b
     on conflict (webhook_id) do nothing
-    returning seq
-), again as (
-    select distinct l.seq
+    returning seq, webhook_id
+), known as materialized ( -- hardly ever any, and then nothing is looked for
+    select g.webhook_id
       from given g
-      join polar.event_log l on l.webhook_id = g.webhook_id
+     where (select count(*) from stored) < cardinality($1::text[])
+       and not exists (select from stored s where s.webhook_id = g.webhook_id)
+), again as (
+    select distinct l.seq, l.webhook_id
+      from known k
+      join polar.event_log l on l.webhook_id = k.webhook_id
       join polar.event_outcome o on o.seq = l.seq and o.state = 'failed'
 ), job as (
     insert into polar.river_job (kind, args, queue, max_attempts)
@@ -81,7 +86,8 @@ with batch as materialized (
      where $7::boolean and exists (select from job)
 )
 select (select count(*) from stored)::bigint as stored,
-       (select count(*) from again)::bigint as again,
+       array(select a.webhook_id from again a)::text[] as again,
+       array(select k.webhook_id from known k)::text[] as known,
        (select count(*) from woken)::bigint as woken
 `
 
@@ -97,7 +103,8 @@ type EventInsertManyParams struct {
 
 type EventInsertManyRow struct {
 	Stored int64
-	Again  int64
+	Again  []string
+	Known  []string
 	Woken  int64
 }
 
@@ -114,7 +121,12 @@ func (q *Queries) EventInsertMany(ctx context.Context, db DBTX, arg EventInsertM
 		arg.Notify,
 	)
 	var i EventInsertManyRow
-	err := row.Scan(&i.Stored, &i.Again, &i.Woken)
+	err := row.Scan(
+		&i.Stored,
+		&i.Again,
+		&i.Known,
+		&i.Woken,
+	)
 	return i, err
 }
 

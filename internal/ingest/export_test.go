@@ -1,0 +1,8 @@
+package ingest
+
+// Waiting is how many deliveries wait for a writer.
+func (rc *Receiver) Waiting() int {
+	rc.committer.mu.Lock()
+	defer rc.committer.mu.Unlock()
+	return len(rc.committer.waiting)
+}
