@@ -120,7 +120,7 @@ func (l *load) closed(ctx context.Context, requests []request, limit time.Durati
 // subject that stalls is charged for all that it kept waiting.
 func (l *load) open(ctx context.Context, requests []request, rate float64, h hooks) (outcome, error) {
 	began := time.Now().Add(10 * time.Millisecond)
-	return l.run(ctx, len(requests), h, began, func(ctx context.Context, i int) (time.Time, bool) {
+	o, err := l.run(ctx, len(requests), h, began, func(ctx context.Context, i int) (time.Time, bool) {
 		intended := began.Add(time.Duration(float64(i) / rate * float64(time.Second)))
 		if wait := time.Until(intended); wait > 0 {
 			timer := time.NewTimer(wait)
@@ -133,6 +133,8 @@ func (l *load) open(ctx context.Context, requests []request, rate float64, h hoo
 		}
 		return intended, true
 	}, requests)
+	o.took = max(o.took, time.Duration(float64(len(requests))/rate*float64(time.Second))) // the last has its share of time too
+	return o, err
 }
 
 // run gives each connection the next request in turn. due waits until it may be sent.

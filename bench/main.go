@@ -78,6 +78,11 @@ func run(ctx context.Context, o options, progress io.Writer) (_ *Results, err er
 			return nil, fmt.Errorf("making a folder for the report: %w", err)
 		}
 	}
+	if o.profiles != "" {
+		if err := os.MkdirAll(o.profiles, 0o750); err != nil {
+			return nil, fmt.Errorf("making the folder for profiles: %w", err)
+		}
+	}
 	b := &bench{options: o, results: &Results{Run: o.facts()}, progress: progress, began: time.Now()}
 	if b.results.Machine, err = machine(); err != nil {
 		return nil, err
