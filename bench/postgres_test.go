@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestALostEventAndALostJobAreFound(t *testing.T) {
+func TestALostEventAndALostJobAreFound(t *testing.T) { //nolint:tparallel // its cases share a connection
 	t.Parallel()
 
 	p, _, err := startPostgres(t.Context(), true)
@@ -34,7 +34,7 @@ func TestALostEventAndALostJobAreFound(t *testing.T) {
 			"delete from river_job where id = (select max(id) from river_job)",
 		},
 	} {
-		t.Run(name, func(t *testing.T) { //nolint:paralleltest // they share a connection
+		t.Run(name, func(t *testing.T) {
 			db, err := p.fresh(t.Context(), test.tables)
 			if err != nil {
 				t.Fatal(err)
