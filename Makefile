@@ -37,6 +37,10 @@ test: ## run all tests on a PostgreSQL of their own
 lint: $(GOLANGCI) ## look for faults and for format, without changing anything
 	$(GOLANGCI) run $(PKG)
 
+.PHONY: bench-check
+bench-check: $(GOLANGCI) ## vet, lint and test the module of the benchmarks, with a smoke run of all of them
+	cd bench && go vet ./... && ../$(GOLANGCI) run ./... && go test -count=1 -timeout 10m ./...
+
 .PHONY: fmt
 fmt: $(GOLANGCI) ## format the Go code
 	$(GOLANGCI) fmt
@@ -58,7 +62,11 @@ build: ## build the static programs into bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/ ./cmd/ingest ./cmd/worker ./cmd/truenorth
 
 .PHONY: bench
-bench: ## run the benchmarks on a PostgreSQL of their own
+bench: ## measure everything in a quarter of an hour and write docs/performance.md (BENCH=-short: a smoke run; BENCH=--help)
+	cd bench && go run . $(BENCH)
+
+.PHONY: microbench
+microbench: ## run the Go benchmarks on a PostgreSQL of their own
 	$(WITHPG) go test -run='^$$' -bench=. -benchmem -timeout 30m $(PKG)
 
 .PHONY: converge

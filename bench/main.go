@@ -1,0 +1,126 @@
+// Command bench measures what truenorth does, beside the plain way to do the same, and publishes it: docs/performance.md,
+// docs/performance.json and plots. `make bench` runs all of it; --help lists the parts and the flags.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"syscall"
+	"time"
+)
+
+func main() { os.Exit(mainCode(os.Args[1:])) }
+
+// mainCode runs the program and returns its exit code.
+func mainCode(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	var err error
+	if len(args) > 0 && args[0] == "serve" {
+		err = serve(ctx, os.Stdin, os.Stdout)
+	} else {
+		var o options
+		if o, err = readOptions(args, os.Stderr); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return 0
+			}
+			return 2
+		}
+		_, err = run(ctx, o, os.Stderr)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// bench is one run.
+type bench struct {
+	options
+
+	postgres *postgres
+	results  *Results
+	progress io.Writer
+	began    time.Time
+}
+
+// part is one of the things measured.
+type part struct {
+	name, about string
+	measure     func(b *bench, ctx context.Context) error
+}
+
+// parts are all of them, in their order.
+var parts = []part{
+	{"receive", "deliveries acknowledged, by connections and size", (*bench).receive},
+	{"half", "latency of receiving at half of its saturation", (*bench).half},
+	{"apply", "stored events brought into the mirror", (*bench).apply},
+	{"both", "receiving while the worker applies", (*bench).both},
+	{"linked", "from a delivery to the customer's link", (*bench).linked},
+	{"create", "from the commit of a checkout request to its URL", (*bench).create},
+	{"sweep", "the mirror compared with Polar's lists", (*bench).sweep},
+}
+
+// run measures the parts asked for and writes the report.
+func run(ctx context.Context, o options, progress io.Writer) (_ *Results, err error) {
+	debug.SetGCPercent(400) // the load generator shall take as little as it can from those that it loads
+	if o.out == "" {
+		if o.out, err = os.MkdirTemp("", "truenorth-bench-"); err != nil {
+			return nil, fmt.Errorf("making a folder for the report: %w", err)
+		}
+	}
+	if o.profiles != "" {
+		if err := os.MkdirAll(o.profiles, 0o750); err != nil {
+			return nil, fmt.Errorf("making the folder for profiles: %w", err)
+		}
+	}
+	b := &bench{options: o, results: &Results{Run: o.facts()}, progress: progress, began: time.Now()}
+	if b.results.Machine, err = machine(); err != nil {
+		return nil, err
+	}
+	if b.postgres, b.results.Postgres, err = startPostgres(ctx, o.short); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.postgres.stop(ctx)) }()
+	for _, p := range parts {
+		if len(o.only) > 0 && !slices.Contains(o.only, p.name) {
+			continue
+		}
+		b.sayf("%s: %s", p.name, p.about)
+		if err := p.measure(b, ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	b.results.Run.TookSeconds = time.Since(b.began).Round(time.Second).Seconds()
+	b.results.Goals = goals(b.results)
+	if err := publish(o.out, b.results); err != nil {
+		return nil, err
+	}
+	b.sayf("written to %s", o.out)
+	return b.results, nil
+}
+
+// sayf tells how far the run is.
+func (b *bench) sayf(format string, args ...any) {
+	fmt.Fprintf(b.progress, "%6.1fs  %s\n", time.Since(b.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// inTurn calls each of some measurements once, beginning with another one each time, so that none is always the first or
+// always after the same.
+func inTurn[T any](round int, subjects []T, measure func(T) error) error {
+	for i := range subjects {
+		if err := measure(subjects[(i+round)%len(subjects)]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
