@@ -45,6 +45,22 @@ select (select count(*) from stored)::bigint as stored,
        array(select k.webhook_id from known k)::text[] as known,
        (select count(*) from woken)::bigint as woken;
 
+-- name: EventInsert :one
+-- EventInsertMany for one delivery that was not seen before; one that was is left to it. It takes half the time.
+with stored as (
+    insert into polar.event_log (webhook_id, type, object_id, occurred_at, batch, body, body_bytes)
+    values (@webhook_id::text, @type::text, nullif(@object_id::text, ''), nullif(@occurred_at::timestamptz, '0001-01-01 00:00:00+00'),
+            nextval('polar.event_batch'), @body::text, nullif(@body_bytes::bytea, ''))
+    on conflict (webhook_id) do nothing
+    returning batch
+), job as (
+    insert into polar.river_job (kind, args, queue, max_attempts)
+    select 'apply_events', jsonb_build_object('batch', s.batch, 'size', 1), 'events', 1000
+      from stored s
+    returning case when @notify::boolean then pg_notify('polar.river_insert', '{"queue":"events"}')::text end as woken
+)
+select count(*)::bigint as stored from job;
+
 -- name: EventListByBatch :many
 select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
   from polar.event_log l

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/truenorth-dev/truenorth/internal/store/internal/dbsqlc"
 )
@@ -33,12 +34,22 @@ func (s *Store) InsertEvents(ctx context.Context, deliveries []Delivery, wake bo
 }
 
 func insertEvents(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX, deliveries []Delivery, wake bool) (Stored, error) {
+	if len(deliveries) == 1 {
+		d := deliveries[0]
+		body, exact := bodyText(d.Body)
+		n, err := q.EventInsert(ctx, db, dbsqlc.EventInsertParams{
+			WebhookID: d.WebhookID, Type: d.Type, ObjectID: d.ObjectID, OccurredAt: storable(d.OccurredAt), Body: body, BodyBytes: exact, Notify: wake,
+		})
+		if err != nil {
+			return Stored{}, fmt.Errorf("inserting an event: %w", interpret(err))
+		}
+		if n == 1 {
+			return Stored{New: 1}, nil
+		}
+	}
 	params := dbsqlc.EventInsertManyParams{Notify: wake}
 	for _, d := range deliveries {
-		body, exact := string(d.Body), []byte{}
-		if !utf8.ValidString(body) {
-			body, exact = strings.ToValidUTF8(body, "\uFFFD"), d.Body
-		}
+		body, exact := bodyText(d.Body)
 		params.WebhookIds = append(params.WebhookIds, d.WebhookID)
 		params.Types = append(params.Types, d.Type)
 		params.ObjectIds = append(params.ObjectIds, d.ObjectID)
@@ -48,9 +59,18 @@ func insertEvents(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX, delive
 	}
 	row, err := q.EventInsertMany(ctx, db, params)
 	if err != nil {
-		return Stored{}, fmt.Errorf("inserting events: %w", interpret(err))
+		return Stored{}, fmt.Errorf("inserting %d events: %w", len(deliveries), interpret(err))
 	}
 	return Stored{New: int(row.Stored), Known: row.Known, Again: row.Again}, nil
+}
+
+// bodyText is a body as text, and its exact bytes where they are no UTF-8. The text shares the body's memory, which
+// nobody changes.
+func bodyText(body []byte) (text string, exact []byte) {
+	if utf8.Valid(body) {
+		return unsafe.String(unsafe.SliceData(body), len(body)), []byte{} //nolint:gosec // see above
+	}
+	return strings.ToValidUTF8(string(body), "\uFFFD"), body
 }
 
 // storable keeps a time within what Postgres can hold; what is beyond reads as unknown.

@@ -45,6 +45,48 @@ func (q *Queries) EventCountByState(ctx context.Context, db DBTX) ([]EventCountB
 	return items, nil
 }
 
+const eventInsert = `-- name: EventInsert :one
+with stored as (
+    insert into polar.event_log (webhook_id, type, object_id, occurred_at, batch, body, body_bytes)
+    values ($1::text, $2::text, nullif($3::text, ''), nullif($4::timestamptz, '0001-01-01 00:00:00+00'),
+            nextval('polar.event_batch'), $5::text, nullif($6::bytea, ''))
+    on conflict (webhook_id) do nothing
+    returning batch
+), job as (
+    insert into polar.river_job (kind, args, queue, max_attempts)
+    select 'apply_events', jsonb_build_object('batch', s.batch, 'size', 1), 'events', 1000
+      from stored s
+    returning case when $7::boolean then pg_notify('polar.river_insert', '{"queue":"events"}')::text end as woken
+)
+select count(*)::bigint as stored from job
+`
+
+type EventInsertParams struct {
+	WebhookID  string
+	Type       string
+	ObjectID   string
+	OccurredAt time.Time
+	Body       string
+	BodyBytes  []byte
+	Notify     bool
+}
+
+// EventInsertMany for one delivery that was not seen before; one that was is left to it. It takes half the time.
+func (q *Queries) EventInsert(ctx context.Context, db DBTX, arg EventInsertParams) (int64, error) {
+	row := db.QueryRow(ctx, eventInsert,
+		arg.WebhookID,
+		arg.Type,
+		arg.ObjectID,
+		arg.OccurredAt,
+		arg.Body,
+		arg.BodyBytes,
+		arg.Notify,
+	)
+	var stored int64
+	err := row.Scan(&stored)
+	return stored, err
+}
+
 const eventInsertMany = `-- name: EventInsertMany :one
 with batch as materialized (
     select nextval('polar.event_batch') as number
