@@ -226,7 +226,7 @@ func TestJobsWakeTheWorkersButNotForEachEvent(t *testing.T) {
 		}
 		notified++
 	}
-	if most := int(took/(50*time.Millisecond)) + 1; notified < 1 || notified > most {
+	if most := int(took/(10*time.Millisecond)) + 1; notified < 1 || notified > most {
 		t.Errorf("%d events within %s notify %d times, want 1 to %d", events, took, notified, most)
 	}
 }
