@@ -92,7 +92,7 @@ create table polar.event_log (
     occurred_at timestamptz,
     received_at timestamptz not null default now(),
     batch       bigint not null,
-    body        text not null,
+    body        text,
     body_bytes  bytea,
     constraint event_log_pkey primary key (seq),
     constraint event_log_webhook_id_key unique (webhook_id)
@@ -101,7 +101,7 @@ create index event_log_batch_idx on polar.event_log (batch);
 create index event_log_object_id_idx on polar.event_log using hash (object_id);
 create index event_log_unmirrored_idx on polar.event_log (seq)
     where split_part(type, '.', 1) not in ('organization', 'product', 'discount', 'benefit', 'customer', 'member', 'checkout', 'subscription', 'order', 'refund', 'benefit_grant', 'customer_seat');
-comment on table polar.event_log is 'Events as received; rows are written once, but for what is blanked of a forgotten customer. Read the view polar.event.';
+comment on table polar.event_log is 'Events as received; rows are written once, but for what is blanked of a forgotten customer, and bodies that go before their rows do (EVENT_RETENTION). Read the view polar.event.';
 comment on column polar.event_log.seq is 'Order of arrival.';
 comment on column polar.event_log.webhook_id is 'Polar''s id of the event, the webhook-id header: the same on every retry and redelivery.';
 comment on column polar.event_log.type is 'Type of the event, such as checkout.updated.';
@@ -109,7 +109,7 @@ comment on column polar.event_log.object_id is 'data.id of the event: the object
 comment on column polar.event_log.occurred_at is 'timestamp of the event: when Polar built it, by Polar''s clock; null where unreadable.';
 comment on column polar.event_log.received_at is 'When it was first received, by the database''s clock.';
 comment on column polar.event_log.batch is 'Batch that its first apply_events job carries.';
-comment on column polar.event_log.body is 'The body as received, less the personal data of forgotten customers. Holds personal data and checkout secrets.';
+comment on column polar.event_log.body is 'The body as received, less the personal data of forgotten customers; null once it is older than EVENT_RETENTION. Holds personal data and checkout secrets.';
 comment on column polar.event_log.body_bytes is 'The exact bytes, only where they are no valid UTF-8 (body then shows U+FFFD for what is not).';
 
 create table polar.event_outcome (
@@ -161,7 +161,7 @@ comment on column polar.event.applied_at is 'When it was applied.';
 comment on column polar.event.error is 'Why the last try failed.';
 comment on column polar.event.tries is 'How often it was tried.';
 comment on column polar.event.batch is 'Batch that its first apply_events job carries.';
-comment on column polar.event.body is 'The body as received; body::jsonb reads it. Holds personal data and checkout secrets.';
+comment on column polar.event.body is 'The body as received; body::jsonb reads it. Null once it is older than EVENT_RETENTION, where that is less than 90 days: then body::jsonb is null too, and the event cannot be applied again. Holds personal data and checkout secrets.';
 comment on column polar.event.body_bytes is 'The exact bytes, only where they are no valid UTF-8.';
 
 create table polar.event_sweep (
@@ -173,6 +173,19 @@ create table polar.event_sweep (
 insert into polar.event_sweep default values;
 comment on table polar.event_sweep is 'How far the sweeper has proved that every event has an outcome.';
 comment on column polar.event_sweep.swept_seq is 'Every event up to this event_log.seq has an outcome.';
+
+create table polar.event_prune (
+    what      text not null,
+    seq       bigint not null default 0,
+    left_over bigint[] not null default '{}',
+    constraint event_prune_pkey primary key (what),
+    constraint event_prune_what_check check (what in ('event', 'body'))
+);
+insert into polar.event_prune (what) values ('event'), ('body');
+comment on table polar.event_prune is 'How far old events have been removed, so that none is looked at twice for nothing.';
+comment on column polar.event_prune.what is 'event: whole events. body: only bodies, where EVENT_RETENTION is shorter than Polar can redeliver.';
+comment on column polar.event_prune.seq is 'Every event up to this event_log.seq has been removed, but for left_over.';
+comment on column polar.event_prune.left_over is 'Events up to seq that had no outcome yet, failed ones whose job was alive, and young ones among the old: they are looked at again.';
 
 -- ---------------------------------------------------------------------------------------------
 -- The mirror: a table for each of Polar's objects, all of one form. The document as Polar gave it,

@@ -22,10 +22,11 @@ type Delivery struct {
 // Stored says what InsertEvents did.
 type Stored struct {
 	New   int // events not seen before
-	Again int // events seen before whose last try had failed: tried again
+	Again int // events seen before whose last try had failed: tried again, where need be with the body that came now
 }
 
-// InsertEvents stores deliveries and the River job that applies them in one statement, hence one transaction.
+// InsertEvents stores deliveries and the River job that applies them in one statement, hence one transaction. Only a
+// redelivery of a failed event whose body is no longer kept takes a second one.
 // wake notifies the workers at once; without it they find the job at their next poll. Errors: ErrUnavailable, ErrRefused.
 func (s *Store) InsertEvents(ctx context.Context, deliveries []Delivery, wake bool) (Stored, error) {
 	return insertEvents(ctx, s.q, s.pool, deliveries, wake)
@@ -49,7 +50,17 @@ func insertEvents(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX, delive
 	if err != nil {
 		return Stored{}, fmt.Errorf("inserting events: %w", interpret(err))
 	}
-	return Stored{New: int(row.Stored), Again: int(row.Again)}, nil
+	stored := Stored{New: int(row.Stored), Again: int(row.Again)}
+	if row.Bodiless > 0 {
+		again, err := q.EventRestoreMany(ctx, db, dbsqlc.EventRestoreManyParams{
+			WebhookIds: params.WebhookIds, Bodies: params.Bodies, BodyBytes: params.BodyBytes, Notify: wake,
+		})
+		if err != nil {
+			return Stored{}, fmt.Errorf("giving %d events their bodies again: %w", row.Bodiless, interpret(err))
+		}
+		stored.Again += int(again.Restored)
+	}
+	return stored, nil
 }
 
 // storable keeps a time within what Postgres can hold; what is beyond reads as unknown.
@@ -78,7 +89,7 @@ type Event struct {
 	Body       string
 }
 
-// ListEventsByBatch reads the events of a batch that are not applied.
+// ListEventsByBatch reads the events of a batch that are not applied, and whose bodies are kept.
 func (s *Store) ListEventsByBatch(ctx context.Context, batch int64) ([]Event, error) {
 	rows, err := s.q.EventListByBatch(ctx, s.pool, batch)
 	if err != nil {
@@ -91,7 +102,7 @@ func (s *Store) ListEventsByBatch(ctx context.Context, batch int64) ([]Event, er
 	return events, nil
 }
 
-// ListEvents reads those of the given events that are not applied.
+// ListEvents reads those of the given events that are not applied, and whose bodies are kept.
 func (s *Store) ListEvents(ctx context.Context, seqs []int64) ([]Event, error) {
 	rows, err := s.q.EventListBySeq(ctx, s.pool, seqs)
 	if err != nil {

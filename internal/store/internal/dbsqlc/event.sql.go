@@ -62,7 +62,7 @@ with batch as materialized (
     on conflict (webhook_id) do nothing
     returning seq
 ), again as (
-    select distinct l.seq
+    select distinct l.seq, l.body is null as bodiless
       from given g
       join polar.event_log l on l.webhook_id = g.webhook_id
       join polar.event_outcome o on o.seq = l.seq and o.state = 'failed'
@@ -74,6 +74,7 @@ with batch as materialized (
     union all
     select 'apply_events', jsonb_build_object('events', jsonb_agg(a.seq)), 'events', 1000
       from again a
+     where not a.bodiless
     having count(*) > 0
     returning id
 ), woken as materialized (
@@ -81,7 +82,8 @@ with batch as materialized (
      where $7::boolean and exists (select from job)
 )
 select (select count(*) from stored)::bigint as stored,
-       (select count(*) from again)::bigint as again,
+       (select count(*) from again a where not a.bodiless)::bigint as again,
+       (select count(*) from again a where a.bodiless)::bigint as bodiless,
        (select count(*) from woken)::bigint as woken
 `
 
@@ -96,13 +98,15 @@ type EventInsertManyParams struct {
 }
 
 type EventInsertManyRow struct {
-	Stored int64
-	Again  int64
-	Woken  int64
+	Stored   int64
+	Again    int64
+	Bodiless int64
+	Woken    int64
 }
 
 // Stores deliveries and, in the same statement, the job that applies them. An event seen before is left
-// alone, but one whose last try failed is tried again. Zero times, empty ids and empty bytes stand for null.
+// alone, but one whose last try failed is tried again; not without a body, though: EventRestoreMany gives it one. Zero
+// times, empty ids and empty bytes stand for null.
 func (q *Queries) EventInsertMany(ctx context.Context, db DBTX, arg EventInsertManyParams) (EventInsertManyRow, error) {
 	row := db.QueryRow(ctx, eventInsertMany,
 		arg.WebhookIds,
@@ -114,7 +118,12 @@ func (q *Queries) EventInsertMany(ctx context.Context, db DBTX, arg EventInsertM
 		arg.Notify,
 	)
 	var i EventInsertManyRow
-	err := row.Scan(&i.Stored, &i.Again, &i.Woken)
+	err := row.Scan(
+		&i.Stored,
+		&i.Again,
+		&i.Bodiless,
+		&i.Woken,
+	)
 	return i, err
 }
 
@@ -130,10 +139,10 @@ func (q *Queries) EventLastReceivedAt(ctx context.Context, db DBTX) (time.Time, 
 }
 
 const eventListByBatch = `-- name: EventListByBatch :many
-select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
   from polar.event_log l
   left join polar.event_outcome o on o.seq = l.seq
- where l.batch = $1 and o.state is distinct from 'applied'
+ where l.batch = $1 and o.state is distinct from 'applied' and l.body is not null
  order by l.seq
 `
 
@@ -172,10 +181,10 @@ func (q *Queries) EventListByBatch(ctx context.Context, db DBTX, batch int64) ([
 }
 
 const eventListBySeq = `-- name: EventListBySeq :many
-select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
   from polar.event_log l
   left join polar.event_outcome o on o.seq = l.seq
- where l.seq = any ($1::bigint[]) and o.state is distinct from 'applied'
+ where l.seq = any ($1::bigint[]) and o.state is distinct from 'applied' and l.body is not null
  order by l.seq
 `
 
@@ -211,6 +220,17 @@ func (q *Queries) EventListBySeq(ctx context.Context, db DBTX, seqs []int64) ([]
 		return nil, err
 	}
 	return items, nil
+}
+
+const eventOldestReceivedAt = `-- name: EventOldestReceivedAt :one
+select l.received_at from polar.event_log l order by l.seq limit 1
+`
+
+func (q *Queries) EventOldestReceivedAt(ctx context.Context, db DBTX) (time.Time, error) {
+	row := db.QueryRow(ctx, eventOldestReceivedAt)
+	var received_at time.Time
+	err := row.Scan(&received_at)
+	return received_at, err
 }
 
 const eventOutcomeUpsertMany = `-- name: EventOutcomeUpsertMany :one
