@@ -75,7 +75,7 @@ func (c *Scratch) create(ctx context.Context) error {
 		}
 		for _, table := range append([]string{tableState}, c.tables...) {
 			// What is lost with a crash is made again; no index but the key is of use here.
-			_, err := tx.Exec(ctx, fmt.Sprintf("create unlogged table %s (like %s including defaults including generated, primary key (%s))",
+			_, err := tx.Exec(ctx, fmt.Sprintf("create unlogged table %s (like %s including defaults including generated including compression, primary key (%s))",
 				c.table(table), pgx.Identifier{Schema, table}.Sanitize(), keyOf(table)))
 			if err != nil {
 				return err //nolint:wrapcheck // interpreted below
