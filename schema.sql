@@ -80,6 +80,11 @@ comment on column polar.local_user.deleted_at is 'When the user was deleted; nul
 
 -- ---------------------------------------------------------------------------------------------
 -- Events: what Polar sent, byte for byte, and beside it what became of it.
+--
+-- Both tables grow by inserts and shrink from their oldest end. Postgres would vacuum them when a fifth has changed, which
+-- of ten million rows is two million. Vacuuming after inserts costs by what is new, as all that is seen to be visible is
+-- left out, so it has a fixed measure: look-ups of outcomes then need no heap, and freezing never comes all at once. After
+-- deletions it reads the indexes as a whole, so its measure stays a share, but a small one: 0.4 s for 40,000 of 2 million.
 
 create sequence polar.event_batch;
 comment on sequence polar.event_batch is 'Numbers for the batches of events that one apply_events job works.';
@@ -92,16 +97,19 @@ create table polar.event_log (
     occurred_at timestamptz,
     received_at timestamptz not null default now(),
     batch       bigint not null,
-    body        text not null,
+    body        text,
     body_bytes  bytea,
     constraint event_log_pkey primary key (seq),
     constraint event_log_webhook_id_key unique (webhook_id)
+) with (
+    autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000,
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 10000
 );
 create index event_log_batch_idx on polar.event_log (batch);
 create index event_log_object_id_idx on polar.event_log using hash (object_id);
 create index event_log_unmirrored_idx on polar.event_log (seq)
     where split_part(type, '.', 1) not in ('organization', 'product', 'discount', 'benefit', 'customer', 'member', 'checkout', 'subscription', 'order', 'refund', 'benefit_grant', 'customer_seat');
-comment on table polar.event_log is 'Events as received; rows are written once, but for what is blanked of a forgotten customer. Read the view polar.event.';
+comment on table polar.event_log is 'Events as received; rows are written once, but for what is blanked of a forgotten customer, and bodies that go before their rows do (EVENT_RETENTION). Read the view polar.event.';
 comment on column polar.event_log.seq is 'Order of arrival.';
 comment on column polar.event_log.webhook_id is 'Polar''s id of the event, the webhook-id header: the same on every retry and redelivery.';
 comment on column polar.event_log.type is 'Type of the event, such as checkout.updated.';
@@ -109,7 +117,7 @@ comment on column polar.event_log.object_id is 'data.id of the event: the object
 comment on column polar.event_log.occurred_at is 'timestamp of the event: when Polar built it, by Polar''s clock; null where unreadable.';
 comment on column polar.event_log.received_at is 'When it was first received, by the database''s clock.';
 comment on column polar.event_log.batch is 'Batch that its first apply_events job carries.';
-comment on column polar.event_log.body is 'The body as received, less the personal data of forgotten customers. Holds personal data and checkout secrets.';
+comment on column polar.event_log.body is 'The body as received, less the personal data of forgotten customers; null once it is older than EVENT_RETENTION. Holds personal data and checkout secrets.';
 comment on column polar.event_log.body_bytes is 'The exact bytes, only where they are no valid UTF-8 (body then shows U+FFFD for what is not).';
 
 create table polar.event_outcome (
@@ -123,6 +131,9 @@ create table polar.event_outcome (
     constraint event_outcome_state_check check (state in ('applied', 'failed')),
     constraint event_outcome_applied_check check ((state = 'applied') = (applied_at is not null)),
     constraint event_outcome_error_check check ((state = 'failed') = (error is not null))
+) with (
+    autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000,
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 10000
 );
 create index event_outcome_failed_idx on polar.event_outcome (seq) where state = 'failed';
 comment on table polar.event_outcome is 'What became of an event, beside the event so that its body is not written again. No row: not tried yet.';
@@ -161,7 +172,7 @@ comment on column polar.event.applied_at is 'When it was applied.';
 comment on column polar.event.error is 'Why the last try failed.';
 comment on column polar.event.tries is 'How often it was tried.';
 comment on column polar.event.batch is 'Batch that its first apply_events job carries.';
-comment on column polar.event.body is 'The body as received; body::jsonb reads it. Holds personal data and checkout secrets.';
+comment on column polar.event.body is 'The body as received; body::jsonb reads it. Null once it is older than EVENT_RETENTION, where that is less than 90 days: then body::jsonb is null too, and the event cannot be applied again. Holds personal data and checkout secrets.';
 comment on column polar.event.body_bytes is 'The exact bytes, only where they are no valid UTF-8.';
 
 create table polar.event_sweep (
@@ -174,10 +185,28 @@ insert into polar.event_sweep default values;
 comment on table polar.event_sweep is 'How far the sweeper has proved that every event has an outcome.';
 comment on column polar.event_sweep.swept_seq is 'Every event up to this event_log.seq has an outcome.';
 
+create table polar.event_prune (
+    what      text not null,
+    seq       bigint not null default 0,
+    left_over bigint[] not null default '{}',
+    constraint event_prune_pkey primary key (what),
+    constraint event_prune_what_check check (what in ('event', 'body'))
+);
+insert into polar.event_prune (what) values ('event'), ('body');
+comment on table polar.event_prune is 'How far old events have been removed, so that none is looked at twice for nothing.';
+comment on column polar.event_prune.what is 'event: whole events. body: only bodies, where EVENT_RETENTION is shorter than Polar can redeliver.';
+comment on column polar.event_prune.seq is 'Every event up to this event_log.seq has been removed, but for left_over.';
+comment on column polar.event_prune.left_over is 'Events up to seq that had no outcome yet, failed ones whose job was alive, and young ones among the old: they are looked at again.';
+
 -- ---------------------------------------------------------------------------------------------
 -- The mirror: a table for each of Polar's objects, all of one form. The document as Polar gave it,
 -- columns generated from it, and which version of the object it is. Newest wins (polar.mirror_objects);
 -- a tombstone is final. Nothing here refers to another table or forbids a value: what Polar says is stored.
+--
+-- An update that changes no indexed column leaves the indexes alone (HOT) where its page has room for the new row. Where
+-- room was measured to help it is kept free: in a history of 11,800 events the share of such updates rose from 38 to 98 % of
+-- benefit_grant's, from 75 to 93 % of customer_state's, from 81 to all of member's, from 92 to 97 % of customer's. Those of
+-- checkouts, subscriptions and checkout requests mostly change their status, which is indexed: there it is of no use.
 
 create table polar.customer (
     id                  uuid not null,
@@ -202,7 +231,7 @@ create table polar.customer (
     synced_at           timestamptz not null default now(),
     constraint customer_pkey primary key (id),
     constraint customer_version_from_check check (version_from in ('event', 'read'))
-);
+) with (fillfactor = 90);
 create index customer_external_id_idx on polar.customer using hash (external_id);
 create index customer_email_idx on polar.customer using hash (lower(email));
 create index customer_created_at_idx on polar.customer using btree (created_at);
@@ -239,7 +268,7 @@ create table polar.customer_state (
     version_webhook_id   text,
     synced_at            timestamptz not null default now(),
     constraint customer_state_pkey primary key (customer_id)
-);
+) with (fillfactor = 80);
 comment on table polar.customer_state is 'The newest customer.state_changed of each customer: its own fields, and the three lists that never enter customer.doc.';
 comment on column polar.customer_state.customer_id is 'The customer.';
 comment on column polar.customer_state.doc is 'The customer''s fields that the event carried, without the lists. Holds personal data.';
@@ -687,7 +716,7 @@ create table polar.benefit_grant (
     synced_at           timestamptz not null default now(),
     constraint benefit_grant_pkey primary key (id),
     constraint benefit_grant_version_from_check check (version_from in ('event', 'read'))
-);
+) with (fillfactor = 80);
 create index benefit_grant_customer_id_idx on polar.benefit_grant using btree (customer_id);
 create index benefit_grant_created_at_idx on polar.benefit_grant using btree (created_at);
 create index benefit_grant_member_id_idx on polar.benefit_grant using btree (member_id);
@@ -735,7 +764,7 @@ create table polar.member (
     synced_at           timestamptz not null default now(),
     constraint member_pkey primary key (id),
     constraint member_version_from_check check (version_from in ('event', 'read'))
-);
+) with (fillfactor = 80);
 create index member_customer_id_idx on polar.member using btree (customer_id);
 create index member_external_id_idx on polar.member using hash (external_id);
 create index member_created_at_idx on polar.member using btree (created_at);
@@ -849,6 +878,29 @@ comment on column polar.organization.version_modified_at is 'modified_at, else c
 comment on column polar.organization.version_from is 'Whether this version came from an event or from a read of Polar''s API.';
 comment on column polar.organization.version_webhook_id is 'The event this version came from.';
 comment on column polar.organization.synced_at is 'When this row was last written, by the database''s clock.';
+
+-- A good part of applying events is compressing documents: lz4 takes 8 % off the whole, for a tenth more room. A server that
+-- is built without it goes on with what it has.
+do $$
+declare
+    c record;
+begin
+    for c in
+        select k.relname, a.attname
+          from pg_attribute a
+          join pg_class k on k.oid = a.attrelid
+         where k.relnamespace = 'polar'::regnamespace
+           and (k.relname = 'event_log' and a.attname = 'body'
+                or k.relname = any (array['customer', 'customer_state', 'checkout', 'order', 'subscription', 'refund', 'product', 'discount',
+                                          'benefit', 'benefit_grant', 'member', 'customer_seat', 'organization'])
+                   and a.attname = any (array['doc', 'base']))
+    loop
+        execute format('alter table polar.%I alter column %I set compression lz4', c.relname, c.attname);
+    end loop;
+exception when feature_not_supported then
+    null;
+end
+$$;
 
 -- ---------------------------------------------------------------------------------------------
 -- Forgetting: what is kept of a customer of whom no personal data may be kept.

@@ -1,6 +1,7 @@
 -- name: EventInsertMany :one
 -- Stores deliveries and, in the same statement, the job that applies them. An event seen before is left
--- alone, but one whose last try failed is tried again. Zero times, empty ids and empty bytes stand for null.
+-- alone, but one whose last try failed is tried again; not without a body, though: EventRestoreMany gives it one. Zero
+-- times, empty ids and empty bytes stand for null.
 with batch as materialized (
     select nextval('polar.event_batch') as number
 ), given as (
@@ -22,7 +23,7 @@ with batch as materialized (
      where (select count(*) from stored) < cardinality(@webhook_ids::text[])
        and not exists (select from stored s where s.webhook_id = g.webhook_id)
 ), again as (
-    select distinct l.seq, l.webhook_id
+    select distinct l.seq, l.webhook_id, l.body is null as bodiless
       from known k
       join polar.event_log l on l.webhook_id = k.webhook_id
       join polar.event_outcome o on o.seq = l.seq and o.state = 'failed'
@@ -34,6 +35,7 @@ with batch as materialized (
     union all
     select 'apply_events', jsonb_build_object('events', jsonb_agg(a.seq)), 'events', 1000
       from again a
+     where not a.bodiless
     having count(*) > 0
     returning id
 ), woken as materialized (
@@ -41,7 +43,8 @@ with batch as materialized (
      where @notify::boolean and exists (select from job)
 )
 select (select count(*) from stored)::bigint as stored,
-       array(select a.webhook_id from again a)::text[] as again,
+       array(select a.webhook_id from again a where not a.bodiless)::text[] as again,
+       array(select a.webhook_id from again a where a.bodiless)::text[] as bodiless,
        array(select k.webhook_id from known k)::text[] as known,
        (select count(*) from woken)::bigint as woken;
 
@@ -62,10 +65,10 @@ with stored as (
 select count(*)::bigint as stored from job;
 
 -- name: EventListByBatch :many
-select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
   from polar.event_log l
   left join polar.event_outcome o on o.seq = l.seq
- where l.batch = @batch and o.state is distinct from 'applied'
+ where l.batch = @batch and o.state is distinct from 'applied' and l.body is not null
  order by l.seq;
 
 -- name: EventTakeMany :many
@@ -89,17 +92,17 @@ with waiting as (
      where j.id = s.id and s.events <= @room::bigint
     returning s.batch
 )
-select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
   from polar.event_log l
   left join polar.event_outcome o on o.seq = l.seq
- where l.batch = any (array(select t.batch from taken t) || @batch::bigint) and o.state is distinct from 'applied'
+ where l.batch = any (array(select t.batch from taken t) || @batch::bigint) and o.state is distinct from 'applied' and l.body is not null
  order by l.seq;
 
 -- name: EventListBySeq :many
-select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
   from polar.event_log l
   left join polar.event_outcome o on o.seq = l.seq
- where l.seq = any (@seqs::bigint[]) and o.state is distinct from 'applied'
+ where l.seq = any (@seqs::bigint[]) and o.state is distinct from 'applied' and l.body is not null
  order by l.seq;
 
 -- name: EventSweep :one
@@ -161,6 +164,9 @@ select 'received'::text, count(*)::bigint
 
 -- name: EventLastReceivedAt :one
 select l.received_at from polar.event_log l order by l.seq desc limit 1;
+
+-- name: EventOldestReceivedAt :one
+select l.received_at from polar.event_log l order by l.seq limit 1;
 
 -- name: EventOutcomeUpsertMany :one
 -- An empty error means applied. Says whether any customer is forgotten, so that nobody has to ask for itself.

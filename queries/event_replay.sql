@@ -1,15 +1,15 @@
 -- Events that are applied again, and those from which the mirror is rebuilt: read in order, a bounded number of rows
--- and bytes at a time. Sizes are told without reading the bodies.
+-- and bytes at a time. Sizes are told without reading the bodies. An event whose body is no longer kept is left out.
 
 -- name: EventReplayCount :one
-select count(*)::bigint as events, coalesce(max(l.seq), 0)::bigint as last_seq
+select count(l.body)::bigint as events, (count(*) - count(l.body))::bigint as bodiless, coalesce(max(l.seq), 0)::bigint as last_seq
   from polar.event_log l
  where l.seq > @after
    and l.received_at >= @since
    and (cardinality(@types::text[]) = 0 or l.type like any (@types::text[]));
 
 -- name: EventReplayCountFailed :one
-select count(*)::bigint as events, coalesce(max(l.seq), 0)::bigint as last_seq
+select count(l.body)::bigint as events, (count(*) - count(l.body))::bigint as bodiless, coalesce(max(l.seq), 0)::bigint as last_seq
   from polar.event_outcome o
   join polar.event_log l on l.seq = o.seq
  where o.state = 'failed'
@@ -23,13 +23,14 @@ select coalesce(max(w.seq), 0)::bigint as last_seq
   from (select l.seq from polar.event_log l where l.seq > @after and l.seq <= @up_to order by l.seq limit @window_size::integer) w;
 
 -- name: EventReplayList :many
-select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.body::text as body
   from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
                sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
           from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
                   from polar.event_log l
                  where l.seq > @after
                    and l.seq <= @up_to
+                   and l.body is not null
                    and l.received_at >= @since
                    and (cardinality(@types::text[]) = 0 or l.type like any (@types::text[]))
                  order by l.seq
@@ -38,7 +39,7 @@ select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
  order by b.seq;
 
 -- name: EventReplayListFailed :many
-select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.body::text as body
   from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
                sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
           from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
@@ -48,6 +49,7 @@ select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
                    and o.seq > @after
                    and l.seq > @after
                    and o.seq <= @up_to
+                   and l.body is not null
                    and l.received_at >= @since
                    and (cardinality(@types::text[]) = 0 or l.type like any (@types::text[]))
                  order by o.seq
@@ -57,7 +59,7 @@ select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
 
 -- name: EventListApplied :many
 -- seq is bounded on both sides of the join, or a plan may begin each time at the log's beginning.
-select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.body::text as body
   from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
                sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
           from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
@@ -66,25 +68,27 @@ select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
                  where o.state = 'applied'
                    and o.seq > @after
                    and l.seq > @after
+                   and l.body is not null
                  order by l.seq
                  limit @max_rows::integer) e) b
  where b.bytes_before < @max_bytes::bigint
  order by b.seq;
 
 -- name: EventListOfSeqs :many
-select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.body::text as body
   from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
                sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
           from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
                   from polar.event_log l
-                 where l.seq = any (@seqs::bigint[])) e) b
+                 where l.seq = any (@seqs::bigint[]) and l.body is not null) e) b
  where b.bytes_before < @max_bytes::bigint
  order by b.seq;
 
 -- name: EventCountKept :one
 -- Kept events, by what became of them.
-select count(*) filter (where o.state = 'applied')::bigint as applied,
-       count(*) filter (where o.state = 'failed')::bigint as failed,
-       count(*) filter (where o.state is null)::bigint as received
+select count(*) filter (where o.state = 'applied' and l.body is not null)::bigint as applied,
+       count(*) filter (where o.state = 'failed' and l.body is not null)::bigint as failed,
+       count(*) filter (where o.state is null and l.body is not null)::bigint as received,
+       count(*) filter (where l.body is null)::bigint as bodiless
   from polar.event_log l
   left join polar.event_outcome o on o.seq = l.seq;

@@ -45,7 +45,8 @@ union
 select k.checkout_id from polar.forgotten_checkout k where k.checkout_id = any (@ids::uuid[]);
 
 -- name: EventBlankMany :one
--- Takes the personal data out of events, given as documents, and out of what was said of their failure.
+-- Takes the personal data out of events, given as documents, and out of what was said of their failure. A body that
+-- went meanwhile stays away.
 with given as (
     select unnest(@seqs::bigint[]) as seq, unnest(@docs::jsonb[]) as doc
 ), blanked as (
@@ -64,12 +65,12 @@ select count(*)::bigint as blanked from blanked;
 
 -- name: EventListByObject :many
 -- Events of these objects, however many; one that nobody reads as JSON is there too.
-select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.body::text as body
   from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
                sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
           from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
                   from polar.event_log l
-                 where l.object_id = any (@object_ids::text[]) and l.seq > @after
+                 where l.object_id = any (@object_ids::text[]) and l.seq > @after and l.body is not null
                  order by l.seq
                  limit @max_rows::integer) e) b
  where b.bytes_before < @max_bytes::bigint
@@ -103,7 +104,7 @@ with stray as materialized (
            offset 0) l
      limit @max_rows::integer
 )
-select b.seq, b.webhook_id, b.type, b.occurred_at, b.object_id, b.body
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.object_id, b.body::text as body
   from (select n.seq, n.webhook_id, n.type, n.occurred_at, n.object_id, n.body,
                sum(octet_length(n.body)) over (order by n.seq) - octet_length(n.body) as bytes_before
           from named n) b

@@ -54,9 +54,9 @@ func (c statusCommand) Run(ctx context.Context, e *environment) error {
 	if c.JSON {
 		return printJSON(e.stdout, status)
 	}
-	lastEvent := "never"
-	if status.LastEventAt != nil {
-		lastEvent = status.LastEventAt.Local().Format(time.RFC3339)
+	lastEvent, oldestEvent := "never", "none"
+	if status.LastEventAt != nil && status.OldestEventAt != nil {
+		lastEvent, oldestEvent = status.LastEventAt.Local().Format(time.RFC3339), status.OldestEventAt.Local().Format(time.RFC3339)
 	}
 	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
 	for _, line := range []struct {
@@ -74,6 +74,7 @@ func (c statusCommand) Run(ctx context.Context, e *environment) error {
 		{"events waiting", status.Events["received"]},
 		{"  failed", status.Events["failed"]},
 		{"  last received", lastEvent},
+		{"  oldest kept", oldestEvent},
 		{"drift open", status.OpenDrift},
 		{"last sweeps", sweepsLine(status.LastRuns)},
 		{"endpoint", endpointLine(status.Endpoint)},

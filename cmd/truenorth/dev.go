@@ -99,7 +99,7 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 			logger.With(slog.String("program", "ingest")), func(net.Addr) { ready <- struct{}{} })
 	})
 	group.Go(func() error {
-		return program.Worker(ctx, cmdconfig.Worker{Database: config.Database, Polar: config.Polar, Addr: config.WorkerAddr, ExtraFields: config.ExtraFields, Reconcile: config.Reconcile},
+		return program.Worker(ctx, cmdconfig.Worker{Database: config.Database, Polar: config.Polar, Addr: config.WorkerAddr, ExtraFields: config.ExtraFields, Reconcile: config.Reconcile, Retention: config.Retention},
 			demo, logger.With(slog.String("program", "worker")), func(net.Addr) { ready <- struct{}{} })
 	})
 	group.Go(func() error {

@@ -113,14 +113,15 @@ func (c *replayCommand) Run(ctx context.Context, e *environment) error {
 	}
 	replay := store.Replay{Failed: c.Failed, Since: c.Since.Time, Types: c.Type, After: c.After}
 	if c.DryRun {
-		total, _, err := s.CountReplay(ctx, replay)
+		fits, err := s.CountReplay(ctx, replay)
 		if err != nil {
 			return err
 		}
 		if c.JSON {
-			return printJSON(e.stdout, map[string]int64{"events": total})
+			return printJSON(e.stdout, map[string]int64{"events": fits.Events, "not_kept": fits.NotKept})
 		}
-		fmt.Fprintf(e.stdout, "%d events would be applied again\n", total)
+		fmt.Fprintf(e.stdout, "%d events would be applied again\n", fits.Events)
+		printNotKept(e, fits.NotKept)
 		return nil
 	}
 	bar := newProgress(e.stderr)
@@ -148,16 +149,25 @@ func (c *replayCommand) print(e *environment, report jobs.Replayed, cut bool) er
 		}
 		return printJSON(e.stdout, struct {
 			Matching int64               `json:"matching"`
+			NotKept  int64               `json:"not_kept"`
 			Events   int64               `json:"events"`
 			Applied  int64               `json:"applied"`
 			Failed   int64               `json:"failed"`
 			LastSeq  int64               `json:"last_seq"`
 			Complete bool                `json:"complete"`
 			Failures []jobs.EventFailure `json:"failures"`
-		}{report.Total, report.Events, report.Events - report.Failed, report.Failed, report.LastSeq, !cut, failures})
+		}{report.Total, report.NotKept, report.Events, report.Events - report.Failed, report.Failed, report.LastSeq, !cut, failures})
 	}
 	fmt.Fprintf(e.stdout, "%d events applied again\n", report.Events-report.Failed)
+	printNotKept(e, report.NotKept)
 	return printFailures(e, "failed", report.Failures, report.Failed)
+}
+
+// printNotKept tells of events that cannot be applied again.
+func printNotKept(e *environment, n int64) {
+	if n > 0 {
+		fmt.Fprintf(e.stdout, "%d more are older than EVENT_RETENTION: their bodies are no longer kept\n", n)
+	}
 }
 
 func printFailures(e *environment, what string, failures []jobs.EventFailure, total int64) error {
@@ -208,6 +218,7 @@ func printVerified(e *environment, v jobs.Verified) error {
 		fmt.Fprintf(e.stdout, " (not in the mirror either: %d failed, %d not tried yet)", v.Kept.Failed, v.Kept.Received)
 	}
 	fmt.Fprintln(e.stdout)
+	printNotKept(e, v.Kept.Bodiless)
 	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "TABLE\tCOMPARED\tEQUAL\tDIFFERENT\tFROM READS\tEVENT NOT KEPT\tLIFTED BY A READ")
 	for _, t := range v.Tables {
@@ -250,12 +261,13 @@ func verification(v jobs.Verified) any {
 		Events      int64               `json:"events"`
 		Failed      int64               `json:"events_failed"`
 		Received    int64               `json:"events_received"`
+		NotKept     int64               `json:"events_not_kept"`
 		Tables      []table             `json:"tables"`
 		Differences []difference        `json:"differences"`
 		Unbuilt     int64               `json:"events_refused"`
 		Refused     []jobs.EventFailure `json:"refused"`
 	}{
-		Equal: v.Equal(), Events: v.Kept.Applied, Failed: v.Kept.Failed, Received: v.Kept.Received,
+		Equal: v.Equal(), Events: v.Kept.Applied, Failed: v.Kept.Failed, Received: v.Kept.Received, NotKept: v.Kept.Bodiless,
 		Differences: []difference{}, Unbuilt: v.Unbuilt, Refused: append([]jobs.EventFailure{}, v.Refused...),
 	}
 	for _, t := range v.Tables {

@@ -32,6 +32,8 @@ Environment:
                            (default 15s)
   RECONCILE_INTERVAL       how often Polar's lists are read (default 15m; 0: only when
                            asked on the command line)
+  EVENT_RETENTION          after how long events are removed (default 2160h, Polar's 90
+                           days; less: only their bodies, and the rest after 90 days)
   INGEST_PUBLIC_URL        which of Polar's endpoints is ours, such as
                            https://shop.example/webhooks/polar
   POLAR_REENABLE_ENDPOINT  true: enable it again when Polar has disabled it

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -83,4 +84,10 @@ func (r *Runner) ReadLists(ctx context.Context, objectType string) error {
 			return err
 		}
 	}
+}
+
+// PruneEvents works one prune_events job in place, for as long as there is something to remove.
+func PruneEvents(ctx context.Context, s *store.Store, logger *slog.Logger, age time.Duration) error {
+	r := &Runner{store: s, logger: logger, config: Config{EventRetention: age}}
+	return r.pruneEvents(ctx, time.Now().Add(time.Hour))
 }

@@ -190,7 +190,7 @@ func (report EndpointReport) darkSince() time.Time {
 	return report.ReadAt.Add(-retention)
 }
 
-// retention is how long Polar keeps events.
+// retention is how long Polar keeps events, and can redeliver them.
 const retention = 90 * 24 * time.Hour
 
 // id is the endpoint to name: the newest that sends, else the newest.

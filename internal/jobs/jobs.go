@@ -108,6 +108,7 @@ type Config struct {
 	ReconcileInterval time.Duration // between two readings of Polar's lists; 0: only when asked
 	EndpointURL       string        // what Polar's endpoint has to have, as polar.EndpointURL gives it; "": not known
 	ReenableEndpoint  bool          // whether to enable it again when it is disabled
+	EventRetention    time.Duration // after which events go, as far as Polar cannot redeliver them; 0: never
 }
 
 const (
@@ -127,6 +128,8 @@ type Runner struct {
 	guard  *guard
 	timing timing
 	atWork atWork
+
+	stopping <-chan struct{} // closed once Run is to end; nil where nothing runs
 }
 
 // New makes a Runner. It reaches neither Postgres nor Polar yet.
@@ -172,6 +175,7 @@ func (r *Runner) newRiver() (*river.Client[pgx.Tx], error) {
 	river.AddWorker(workers, &linkCustomersWorker{runner: r})
 	river.AddWorker(workers, &watchEndpointWorker{runner: r})
 	river.AddWorker(workers, &fillGapsWorker{runner: r})
+	river.AddWorker(workers, &pruneEventsWorker{runner: r})
 	client, err := river.NewClient(riverpgxv5.New(r.store.Pool()), &river.Config{
 		ID:           r.id,
 		Schema:       store.Schema,
@@ -215,6 +219,7 @@ func (r *Runner) Run(ctx context.Context, ready func()) error {
 	if err := r.store.Beat(ctx, r.id); err != nil {
 		return err
 	}
+	r.stopping = ctx.Done()
 	if err := r.client.Start(ctx); err != nil {
 		// A client whose start failed half-way does not fetch even if it is started again.
 		fresh, freshErr := r.newRiver()

@@ -20,7 +20,8 @@ const mostListed = 1000
 type Replayed struct {
 	Events   int64          // events tried
 	Total    int64          // events that fitted when it began
-	Failed   int64          // of those
+	NotKept  int64          // others that would have fitted, whose bodies are no longer kept
+	Failed   int64          // of those tried
 	Failures []EventFailure // at most 1000 of the failed ones
 	LastSeq  int64          // how far it came: all that fit up to this event_log.seq are done
 }
@@ -37,12 +38,12 @@ func Replay(ctx context.Context, s *store.Store, logger *slog.Logger, replay sto
 		return report, fmt.Errorf("configuring River: %w", err)
 	}
 	r := &Runner{store: s, client: client, logger: logger, guard: &guard{store: s}, timing: newTiming(0, 0)}
-	total, upTo, err := s.CountReplay(ctx, replay) // what comes after is the workers'
+	fits, err := s.CountReplay(ctx, replay)
 	if err != nil {
 		return report, err
 	}
-	report.Total = total
-	for replay.After < upTo {
+	report.Total, report.NotKept = fits.Events, fits.NotKept
+	for upTo := fits.LastSeq; replay.After < upTo; { // what comes after is the workers'
 		var events []store.Event
 		var next int64
 		var failed []EventFailure
@@ -60,7 +61,7 @@ func Replay(ctx context.Context, s *store.Store, logger *slog.Logger, replay sto
 		report.Failed += int64(len(failed))
 		report.Failures = append(report.Failures, failed[:min(len(failed), mostListed-len(report.Failures))]...)
 		if progress != nil {
-			progress(report.Events, total)
+			progress(report.Events, report.Total)
 		}
 	}
 	return report, nil

@@ -181,11 +181,11 @@ func TestAReplayKeepsToTheEventsAskedFor(t *testing.T) {
 		"a place":            {store.Replay{After: 4}, 1},
 		"failed":             {store.Replay{Failed: true}, 0},
 	} {
-		n, _, err := l.store.CountReplay(t.Context(), c.replay)
+		fits, err := l.store.CountReplay(t.Context(), c.replay)
 		if err != nil {
 			t.Fatal(err)
 		}
-		expect(t, name+" counted", n, c.events)
+		expect(t, name+" counted", fits.Events, c.events)
 	}
 	expect(t, "nothing was applied by counting", value[int64](t, l.store, "select count(*) from polar.event_outcome"), 0)
 

@@ -31,6 +31,7 @@ var environment = map[string]variable{
 	"POLAR_TIMEOUT":         {services: []string{"worker"}, value: "15s"},
 	"RECOVERY_TIME":         {services: []string{"worker"}, value: "15s"},
 	"RECONCILE_INTERVAL":    {services: []string{"worker"}, value: "15m"},
+	"EVENT_RETENTION":       {services: []string{"worker"}, value: "2160h"},
 	"INGEST_PUBLIC_URL":     {services: []string{"worker"}},
 
 	"POLAR_REENABLE_ENDPOINT": {services: []string{"worker"}, value: "false"},

@@ -24,10 +24,11 @@ type Delivery struct {
 type Stored struct {
 	New   int      // events not seen before
 	Known []string // webhook ids of those seen before
-	Again []string // those of them whose last try had failed: they are tried again
+	Again []string // those of them whose last try had failed: they are tried again, where need be with the body that came now
 }
 
-// InsertEvents stores deliveries and the River job that applies them in one statement, hence one transaction.
+// InsertEvents stores deliveries and the River job that applies them in one statement, hence one transaction. Only a
+// redelivery of a failed event whose body is no longer kept takes a second one.
 // wake notifies the workers at once; without it they find the job at their next poll. Errors: ErrUnavailable, ErrRefused.
 func (s *Store) InsertEvents(ctx context.Context, deliveries []Delivery, wake bool) (Stored, error) {
 	return insertEvents(ctx, s.q, s.pool, deliveries, wake)
@@ -61,7 +62,19 @@ func insertEvents(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX, delive
 	if err != nil {
 		return Stored{}, fmt.Errorf("inserting %d events: %w", len(deliveries), interpret(err))
 	}
-	return Stored{New: int(row.Stored), Known: row.Known, Again: row.Again}, nil
+	stored := Stored{New: int(row.Stored), Known: row.Known, Again: row.Again}
+	if len(row.Bodiless) > 0 {
+		restored, err := q.EventRestoreMany(ctx, db, dbsqlc.EventRestoreManyParams{
+			WebhookIds: params.WebhookIds, Bodies: params.Bodies, BodyBytes: params.BodyBytes, Notify: wake,
+		})
+		if err != nil {
+			return Stored{}, fmt.Errorf("giving %d events their bodies again: %w", len(row.Bodiless), interpret(err))
+		}
+		if restored.Restored > 0 {
+			stored.Again = append(stored.Again, row.Bodiless...)
+		}
+	}
+	return stored, nil
 }
 
 // bodyText is a body as text, and its exact bytes where they are no UTF-8. The text shares the body's memory, which
@@ -99,7 +112,7 @@ type Event struct {
 	Body       string
 }
 
-// ListEventsByBatch reads the events of a batch that are not applied.
+// ListEventsByBatch reads the events of a batch that are not applied, and whose bodies are kept.
 func (s *Store) ListEventsByBatch(ctx context.Context, batch int64) ([]Event, error) {
 	rows, err := s.q.EventListByBatch(ctx, s.pool, batch)
 	if err != nil {
@@ -122,7 +135,7 @@ func (t *Tx) TakeEvents(ctx context.Context, batch int64, size int, worker strin
 	return eventsOf(rows), nil
 }
 
-// ListEvents reads those of the given events that are not applied.
+// ListEvents reads those of the given events that are not applied, and whose bodies are kept.
 func (s *Store) ListEvents(ctx context.Context, seqs []int64) ([]Event, error) {
 	rows, err := s.q.EventListBySeq(ctx, s.pool, seqs)
 	if err != nil {

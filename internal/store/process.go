@@ -118,7 +118,8 @@ type Status struct {
 	RequestsFailed    int64            `json:"requests_failed"`
 	WorkersAlive      int64            `json:"workers_alive"`
 	LastEventAt       *time.Time       `json:"last_event_at"`
-	Events            map[string]int64 `json:"events"` // only received and failed are counted
+	OldestEventAt     *time.Time       `json:"oldest_event_at"` // of those that are kept
+	Events            map[string]int64 `json:"events"`          // only received and failed are counted
 	Queues            []QueueDepth     `json:"queues"`
 	LastRuns          []ReconcileRun   `json:"last_runs"` // the newest of each type
 	Endpoint          *EndpointWatch   `json:"endpoint"`  // nil before the first look at it
@@ -147,6 +148,10 @@ func (s *Store) ReadStatus(ctx context.Context) (Status, error) {
 	last, err := s.q.EventLastReceivedAt(ctx, s.pool)
 	if status.LastEventAt, err = optional(last, interpret(err)); err != nil {
 		return Status{}, fmt.Errorf("reading the last event: %w", err)
+	}
+	oldest, err := s.q.EventOldestReceivedAt(ctx, s.pool)
+	if status.OldestEventAt, err = optional(oldest, interpret(err)); err != nil {
+		return Status{}, fmt.Errorf("reading the oldest event: %w", err)
 	}
 	counts, err := s.q.EventCountByState(ctx, s.pool)
 	if err != nil {

@@ -33,20 +33,27 @@ func (r Replay) like() []string {
 	return patterns
 }
 
-// CountReplay tells how many events fit now, and which is the last of them.
-func (s *Store) CountReplay(ctx context.Context, r Replay) (events, lastSeq int64, err error) {
+// Replayable says how many events fit a Replay now.
+type Replayable struct {
+	Events  int64
+	NotKept int64 // others that would fit, whose bodies are no longer kept
+	LastSeq int64 // the last of both
+}
+
+// CountReplay tells how many events fit now.
+func (s *Store) CountReplay(ctx context.Context, r Replay) (Replayable, error) {
 	if r.Failed {
 		row, err := s.q.EventReplayCountFailed(ctx, s.pool, dbsqlc.EventReplayCountFailedParams{After: r.After, Since: r.Since, Types: r.like()})
 		if err != nil {
-			return 0, 0, fmt.Errorf("counting failed events: %w", interpret(err))
+			return Replayable{}, fmt.Errorf("counting failed events: %w", interpret(err))
 		}
-		return row.Events, row.LastSeq, nil
+		return Replayable{Events: row.Events, NotKept: row.Bodiless, LastSeq: row.LastSeq}, nil
 	}
 	row, err := s.q.EventReplayCount(ctx, s.pool, dbsqlc.EventReplayCountParams{After: r.After, Since: r.Since, Types: r.like()})
 	if err != nil {
-		return 0, 0, fmt.Errorf("counting events: %w", interpret(err))
+		return Replayable{}, fmt.Errorf("counting events: %w", interpret(err))
 	}
-	return row.Events, row.LastSeq, nil
+	return Replayable{Events: row.Events, NotKept: row.Bodiless, LastSeq: row.LastSeq}, nil
 }
 
 // ListReplay reads the next events after r.After and up to upTo, in order. next is where to go on: it is upTo once

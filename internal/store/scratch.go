@@ -75,7 +75,7 @@ func (c *Scratch) create(ctx context.Context) error {
 		}
 		for _, table := range append([]string{tableState}, c.tables...) {
 			// What is lost with a crash is made again; no index but the key is of use here.
-			_, err := tx.Exec(ctx, fmt.Sprintf("create unlogged table %s (like %s including defaults including generated, primary key (%s))",
+			_, err := tx.Exec(ctx, fmt.Sprintf("create unlogged table %s (like %s including defaults including generated including compression, primary key (%s))",
 				c.table(table), pgx.Identifier{Schema, table}.Sanitize(), keyOf(table)))
 			if err != nil {
 				return err //nolint:wrapcheck // interpreted below
@@ -196,11 +196,12 @@ func (c *Scratch) ListLateEvents(ctx context.Context, after int64) ([]Event, err
 	}
 }
 
-// Kept counts the events that are kept, by what became of them.
+// Kept counts the events that are kept with their bodies, by what became of them.
 type Kept struct {
 	Applied  int64
 	Failed   int64
 	Received int64 // not tried yet
+	Bodiless int64 // only their ids are kept, whatever became of them
 }
 
 // CountKept counts the kept events: of the snapshot, once there is one.
@@ -279,7 +280,7 @@ func (c *Scratch) Compare(ctx context.Context, table string, limit int) (Compari
 
 // verdicts is the statement that judges each row of a table: here (p) against rebuilt (s).
 func (c *Scratch) verdicts(table string) string {
-	const kept = "exists (select from polar.event_log l where l.webhook_id = %s.version_webhook_id)"
+	const kept = "exists (select from polar.event_log l where l.webhook_id = %s.version_webhook_id and l.body is not null)"
 	p := pgx.Identifier{Schema, table}.Sanitize()
 	if table == tableState {
 		// Only events write states.

@@ -116,6 +116,7 @@ type Worker struct {
 	// RecoveryTime is after how long without a sign of life a worker counts as dead, so that others take up its work.
 	RecoveryTime time.Duration `env:"RECOVERY_TIME" envDefault:"15s" form:"a duration such as 15s"`
 	Reconcile
+	Retention
 	Log
 }
 
@@ -134,6 +135,7 @@ type Operator struct {
 	WorkerAddr     string   `env:"WORKER_ADDR"           envDefault:"127.0.0.1:8081"`
 	ExtraFields    []string `env:"CHECKOUT_EXTRA_FIELDS"`
 	Reconcile
+	Retention
 	Log
 }
 
@@ -160,7 +162,7 @@ func ReadWorker(environ []string) (Worker, error) {
 	if _, err := read(environ, &c); err != nil {
 		return Worker{}, err
 	}
-	return c, errors.Join(required("DATABASE_URL", c.URL), required("POLAR_ACCESS_TOKEN", c.AccessToken), c.checkPolar(), c.checkRecoveryTime(), c.checkReconcile())
+	return c, errors.Join(required("DATABASE_URL", c.URL), required("POLAR_ACCESS_TOKEN", c.AccessToken), c.checkPolar(), c.checkRecoveryTime(), c.checkReconcile(), c.checkRetention())
 }
 
 // ReadOperator reads the environment of cmd/truenorth. Errors name the variable.
@@ -171,7 +173,7 @@ func ReadOperator(environ []string) (Operator, error) {
 		return Operator{}, err
 	}
 	c.WebhookSecrets = secrets
-	return c, errors.Join(c.checkPolar(), c.checkReconcile())
+	return c, errors.Join(c.checkPolar(), c.checkReconcile(), c.checkRetention())
 }
 
 func required(name string, value Secret) error {

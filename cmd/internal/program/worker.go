@@ -36,6 +36,7 @@ func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, lo
 		RecoveryTime: config.RecoveryTime,
 		RateLimit:    config.RequestsPerMinute(), ExtraFields: config.ExtraFields, Logger: logger,
 		ReconcileInterval: config.ReconcileInterval, EndpointURL: config.EndpointURL(), ReenableEndpoint: config.ReenableEndpoint,
+		EventRetention: config.EventRetention,
 	})
 	if err != nil {
 		return err

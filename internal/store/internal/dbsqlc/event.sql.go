@@ -109,7 +109,7 @@ with batch as materialized (
      where (select count(*) from stored) < cardinality($1::text[])
        and not exists (select from stored s where s.webhook_id = g.webhook_id)
 ), again as (
-    select distinct l.seq, l.webhook_id
+    select distinct l.seq, l.webhook_id, l.body is null as bodiless
       from known k
       join polar.event_log l on l.webhook_id = k.webhook_id
       join polar.event_outcome o on o.seq = l.seq and o.state = 'failed'
@@ -121,6 +121,7 @@ with batch as materialized (
     union all
     select 'apply_events', jsonb_build_object('events', jsonb_agg(a.seq)), 'events', 1000
       from again a
+     where not a.bodiless
     having count(*) > 0
     returning id
 ), woken as materialized (
@@ -128,7 +129,8 @@ with batch as materialized (
      where $7::boolean and exists (select from job)
 )
 select (select count(*) from stored)::bigint as stored,
-       array(select a.webhook_id from again a)::text[] as again,
+       array(select a.webhook_id from again a where not a.bodiless)::text[] as again,
+       array(select a.webhook_id from again a where a.bodiless)::text[] as bodiless,
        array(select k.webhook_id from known k)::text[] as known,
        (select count(*) from woken)::bigint as woken
 `
@@ -144,14 +146,16 @@ type EventInsertManyParams struct {
 }
 
 type EventInsertManyRow struct {
-	Stored int64
-	Again  []string
-	Known  []string
-	Woken  int64
+	Stored   int64
+	Again    []string
+	Bodiless []string
+	Known    []string
+	Woken    int64
 }
 
 // Stores deliveries and, in the same statement, the job that applies them. An event seen before is left
-// alone, but one whose last try failed is tried again. Zero times, empty ids and empty bytes stand for null.
+// alone, but one whose last try failed is tried again; not without a body, though: EventRestoreMany gives it one. Zero
+// times, empty ids and empty bytes stand for null.
 func (q *Queries) EventInsertMany(ctx context.Context, db DBTX, arg EventInsertManyParams) (EventInsertManyRow, error) {
 	row := db.QueryRow(ctx, eventInsertMany,
 		arg.WebhookIds,
@@ -166,6 +170,7 @@ func (q *Queries) EventInsertMany(ctx context.Context, db DBTX, arg EventInsertM
 	err := row.Scan(
 		&i.Stored,
 		&i.Again,
+		&i.Bodiless,
 		&i.Known,
 		&i.Woken,
 	)
@@ -184,10 +189,10 @@ func (q *Queries) EventLastReceivedAt(ctx context.Context, db DBTX) (time.Time, 
 }
 
 const eventListByBatch = `-- name: EventListByBatch :many
-select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
   from polar.event_log l
   left join polar.event_outcome o on o.seq = l.seq
- where l.batch = $1 and o.state is distinct from 'applied'
+ where l.batch = $1 and o.state is distinct from 'applied' and l.body is not null
  order by l.seq
 `
 
@@ -226,10 +231,10 @@ func (q *Queries) EventListByBatch(ctx context.Context, db DBTX, batch int64) ([
 }
 
 const eventListBySeq = `-- name: EventListBySeq :many
-select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
   from polar.event_log l
   left join polar.event_outcome o on o.seq = l.seq
- where l.seq = any ($1::bigint[]) and o.state is distinct from 'applied'
+ where l.seq = any ($1::bigint[]) and o.state is distinct from 'applied' and l.body is not null
  order by l.seq
 `
 
@@ -265,6 +270,17 @@ func (q *Queries) EventListBySeq(ctx context.Context, db DBTX, seqs []int64) ([]
 		return nil, err
 	}
 	return items, nil
+}
+
+const eventOldestReceivedAt = `-- name: EventOldestReceivedAt :one
+select l.received_at from polar.event_log l order by l.seq limit 1
+`
+
+func (q *Queries) EventOldestReceivedAt(ctx context.Context, db DBTX) (time.Time, error) {
+	row := db.QueryRow(ctx, eventOldestReceivedAt)
+	var received_at time.Time
+	err := row.Scan(&received_at)
+	return received_at, err
 }
 
 const eventOutcomeUpsertMany = `-- name: EventOutcomeUpsertMany :one
@@ -380,10 +396,10 @@ with waiting as (
      where j.id = s.id and s.events <= $4::bigint
     returning s.batch
 )
-select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
   from polar.event_log l
   left join polar.event_outcome o on o.seq = l.seq
- where l.batch = any (array(select t.batch from taken t) || $1::bigint) and o.state is distinct from 'applied'
+ where l.batch = any (array(select t.batch from taken t) || $1::bigint) and o.state is distinct from 'applied' and l.body is not null
  order by l.seq
 `
 

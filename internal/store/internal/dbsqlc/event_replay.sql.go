@@ -11,9 +11,10 @@ import (
 )
 
 const eventCountKept = `-- name: EventCountKept :one
-select count(*) filter (where o.state = 'applied')::bigint as applied,
-       count(*) filter (where o.state = 'failed')::bigint as failed,
-       count(*) filter (where o.state is null)::bigint as received
+select count(*) filter (where o.state = 'applied' and l.body is not null)::bigint as applied,
+       count(*) filter (where o.state = 'failed' and l.body is not null)::bigint as failed,
+       count(*) filter (where o.state is null and l.body is not null)::bigint as received,
+       count(*) filter (where l.body is null)::bigint as bodiless
   from polar.event_log l
   left join polar.event_outcome o on o.seq = l.seq
 `
@@ -22,18 +23,24 @@ type EventCountKeptRow struct {
 	Applied  int64
 	Failed   int64
 	Received int64
+	Bodiless int64
 }
 
 // Kept events, by what became of them.
 func (q *Queries) EventCountKept(ctx context.Context, db DBTX) (EventCountKeptRow, error) {
 	row := db.QueryRow(ctx, eventCountKept)
 	var i EventCountKeptRow
-	err := row.Scan(&i.Applied, &i.Failed, &i.Received)
+	err := row.Scan(
+		&i.Applied,
+		&i.Failed,
+		&i.Received,
+		&i.Bodiless,
+	)
 	return i, err
 }
 
 const eventListApplied = `-- name: EventListApplied :many
-select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.body::text as body
   from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
                sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
           from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
@@ -42,6 +49,7 @@ select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
                  where o.state = 'applied'
                    and o.seq > $1
                    and l.seq > $1
+                   and l.body is not null
                  order by l.seq
                  limit $2::integer) e) b
  where b.bytes_before < $3::bigint
@@ -90,12 +98,12 @@ func (q *Queries) EventListApplied(ctx context.Context, db DBTX, arg EventListAp
 }
 
 const eventListOfSeqs = `-- name: EventListOfSeqs :many
-select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.body::text as body
   from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
                sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
           from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
                   from polar.event_log l
-                 where l.seq = any ($1::bigint[])) e) b
+                 where l.seq = any ($1::bigint[]) and l.body is not null) e) b
  where b.bytes_before < $2::bigint
  order by b.seq
 `
@@ -136,7 +144,7 @@ func (q *Queries) EventListOfSeqs(ctx context.Context, db DBTX, seqs []int64, ma
 
 const eventReplayCount = `-- name: EventReplayCount :one
 
-select count(*)::bigint as events, coalesce(max(l.seq), 0)::bigint as last_seq
+select count(l.body)::bigint as events, (count(*) - count(l.body))::bigint as bodiless, coalesce(max(l.seq), 0)::bigint as last_seq
   from polar.event_log l
  where l.seq > $1
    and l.received_at >= $2
@@ -150,21 +158,22 @@ type EventReplayCountParams struct {
 }
 
 type EventReplayCountRow struct {
-	Events  int64
-	LastSeq int64
+	Events   int64
+	Bodiless int64
+	LastSeq  int64
 }
 
 // Events that are applied again, and those from which the mirror is rebuilt: read in order, a bounded number of rows
-// and bytes at a time. Sizes are told without reading the bodies.
+// and bytes at a time. Sizes are told without reading the bodies. An event whose body is no longer kept is left out.
 func (q *Queries) EventReplayCount(ctx context.Context, db DBTX, arg EventReplayCountParams) (EventReplayCountRow, error) {
 	row := db.QueryRow(ctx, eventReplayCount, arg.After, arg.Since, arg.Types)
 	var i EventReplayCountRow
-	err := row.Scan(&i.Events, &i.LastSeq)
+	err := row.Scan(&i.Events, &i.Bodiless, &i.LastSeq)
 	return i, err
 }
 
 const eventReplayCountFailed = `-- name: EventReplayCountFailed :one
-select count(*)::bigint as events, coalesce(max(l.seq), 0)::bigint as last_seq
+select count(l.body)::bigint as events, (count(*) - count(l.body))::bigint as bodiless, coalesce(max(l.seq), 0)::bigint as last_seq
   from polar.event_outcome o
   join polar.event_log l on l.seq = o.seq
  where o.state = 'failed'
@@ -180,25 +189,27 @@ type EventReplayCountFailedParams struct {
 }
 
 type EventReplayCountFailedRow struct {
-	Events  int64
-	LastSeq int64
+	Events   int64
+	Bodiless int64
+	LastSeq  int64
 }
 
 func (q *Queries) EventReplayCountFailed(ctx context.Context, db DBTX, arg EventReplayCountFailedParams) (EventReplayCountFailedRow, error) {
 	row := db.QueryRow(ctx, eventReplayCountFailed, arg.After, arg.Since, arg.Types)
 	var i EventReplayCountFailedRow
-	err := row.Scan(&i.Events, &i.LastSeq)
+	err := row.Scan(&i.Events, &i.Bodiless, &i.LastSeq)
 	return i, err
 }
 
 const eventReplayList = `-- name: EventReplayList :many
-select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.body::text as body
   from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
                sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
           from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
                   from polar.event_log l
                  where l.seq > $1
                    and l.seq <= $2
+                   and l.body is not null
                    and l.received_at >= $3
                    and (cardinality($4::text[]) = 0 or l.type like any ($4::text[]))
                  order by l.seq
@@ -258,7 +269,7 @@ func (q *Queries) EventReplayList(ctx context.Context, db DBTX, arg EventReplayL
 }
 
 const eventReplayListFailed = `-- name: EventReplayListFailed :many
-select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.body::text as body
   from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
                sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
           from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
@@ -268,6 +279,7 @@ select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
                    and o.seq > $1
                    and l.seq > $1
                    and o.seq <= $2
+                   and l.body is not null
                    and l.received_at >= $3
                    and (cardinality($4::text[]) = 0 or l.type like any ($4::text[]))
                  order by o.seq

@@ -101,7 +101,8 @@ with given as (
 select count(*)::bigint as blanked from blanked
 `
 
-// Takes the personal data out of events, given as documents, and out of what was said of their failure.
+// Takes the personal data out of events, given as documents, and out of what was said of their failure. A body that
+// went meanwhile stays away.
 func (q *Queries) EventBlankMany(ctx context.Context, db DBTX, seqs []int64, docs []json.RawMessage) (int64, error) {
 	row := db.QueryRow(ctx, eventBlankMany, seqs, docs)
 	var blanked int64
@@ -110,12 +111,12 @@ func (q *Queries) EventBlankMany(ctx context.Context, db DBTX, seqs []int64, doc
 }
 
 const eventListByObject = `-- name: EventListByObject :many
-select b.seq, b.webhook_id, b.type, b.occurred_at, b.body
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.body::text as body
   from (select e.seq, e.webhook_id, e.type, e.occurred_at, e.body,
                sum(octet_length(e.body)) over (order by e.seq) - octet_length(e.body) as bytes_before
           from (select l.seq, l.webhook_id, l.type, l.occurred_at, l.body
                   from polar.event_log l
-                 where l.object_id = any ($1::text[]) and l.seq > $2
+                 where l.object_id = any ($1::text[]) and l.seq > $2 and l.body is not null
                  order by l.seq
                  limit $3::integer) e) b
  where b.bytes_before < $4::bigint
@@ -195,7 +196,7 @@ with stray as materialized (
            offset 0) l
      limit $4::integer
 )
-select b.seq, b.webhook_id, b.type, b.occurred_at, b.object_id, b.body
+select b.seq, b.webhook_id, b.type, b.occurred_at, b.object_id, b.body::text as body
   from (select n.seq, n.webhook_id, n.type, n.occurred_at, n.object_id, n.body,
                sum(octet_length(n.body)) over (order by n.seq) - octet_length(n.body) as bytes_before
           from named n) b
