@@ -29,10 +29,17 @@ type author struct {
 	random *rand.Rand
 	size   int // of a body in bytes, at least
 	now    time.Time
+	users  int // those before are others'
 }
 
-func newAuthor(size int) *author {
-	return &author{random: rand.New(rand.NewPCG(2026, 10)), size: size, now: time.Now().Add(-time.Hour).UTC().Truncate(time.Microsecond)} //nolint:gosec // ids of a benchmark need not be secret
+func newAuthor(size int) *author { return newAuthorOf(size, 0) }
+
+// newAuthorOf is one of several who write into one database: each has ids of its own, and a million users.
+func newAuthorOf(size, number int) *author {
+	return &author{
+		random: rand.New(rand.NewPCG(2026, uint64(10+number))), size: size, users: number * 1_000_000, //nolint:gosec // ids of a benchmark need not be secret
+		now: time.Now().Add(-time.Hour).UTC().Truncate(time.Microsecond),
+	}
 }
 
 func (a *author) id() string {
@@ -95,12 +102,12 @@ func customer(id, user, at string) map[string]any {
 // user is the id of the i-th local user.
 func user(i int) string { return fmt.Sprintf("usr_%d", i) }
 
-// newCustomers are events of customers that are new, one for each user from first on.
+// newCustomers are events of customers that are new, one for each of the author's users from first on.
 func (a *author) newCustomers(first, n int) []event {
 	events := make([]event, n)
 	for i := range events {
 		at := a.tick()
-		events[i] = a.event("customer.created", customer(a.id(), user(first+i), at))
+		events[i] = a.event("customer.created", customer(a.id(), user(a.users+first+i), at))
 	}
 	return events
 }
@@ -120,7 +127,7 @@ func (a *author) purchases(n int) []event {
 	for first := 0; len(events) < n; first += sideBySide {
 		var buyers [sideBySide]buyer
 		for i := range buyers {
-			buyers[i] = buyer{user: user(first + i), customer: a.id(), checkout: a.id(), secret: "polar_c_" + a.id(), order: a.id(), grant: a.id()}
+			buyers[i] = buyer{user: user(a.users + first + i), customer: a.id(), checkout: a.id(), secret: "polar_c_" + a.id(), order: a.id(), grant: a.id()}
 		}
 		for step := range eventsPerBuyer {
 			for i := range buyers {

@@ -17,6 +17,8 @@ type Results struct {
 	Sweep    []Swept       `json:"sweep"`
 
 	LinkedWorkerRSS float64 `json:"linked_worker_peak_rss_mib"`
+
+	Large *Large `json:"-"` // has a file of its own
 }
 
 func (r *Results) received(subject string, connections, size int) *Received {

@@ -156,46 +156,59 @@ func (b *bench) linked(ctx context.Context) error {
 
 // linkedOnce takes one database through all loads.
 func (b *bench) linkedOnce(ctx context.Context, api string) ([]Linked, error) {
-	return onReceiver(ctx, b, "truenorth", &product, manyConnections, func(p *process, db *database, l *load) (list []Linked, err error) {
-		if err := db.exec(ctx, announceLinks); err != nil {
-			return nil, err
-		}
-		worker, err := startSubject(ctx, orders{Subject: "worker", Database: db.url, API: api, Profile: b.profiles != ""})
-		if err != nil {
-			return nil, err
-		}
-		defer func() {
-			used, usageErr := worker.usage(ctx)
-			b.results.LinkedWorkerRSS = max(b.results.LinkedWorkerRSS, used.peakMiB())
-			err = errors.Join(err, usageErr, worker.stop())
-		}()
-		watch, ready := newLinks(), make(chan struct{})
-		group, groupCtx := errgroup.WithContext(ctx)
-		listenCtx, stopListening := context.WithCancel(groupCtx)
-		group.Go(func() error { return watch.listen(listenCtx, db.url, ready) })
-		group.Go(func() error {
-			defer stopListening()
-			select {
-			case <-ready:
-			case <-groupCtx.Done():
-				return groupCtx.Err()
-			}
-			var err error
-			list, err = b.linkedLoads(groupCtx, db, l, watch, p, worker)
-			return err
-		})
-		err = group.Wait()
-		return list, err
+	loads := linkLoads{author: newAuthor(0), rates: b.rates, saturation: true}
+	return onReceiver(ctx, b, "truenorth", &product, manyConnections, func(p *process, db *database, l *load) ([]Linked, error) {
+		return b.linkedOn(ctx, api, loads, p, db, l)
 	})
 }
 
-func (b *bench) linkedLoads(ctx context.Context, db *database, l *load, watch *links, processes ...*process) ([]Linked, error) {
-	author, users := newAuthor(0), 0
+// linkLoads are what links are measured under.
+type linkLoads struct {
+	author     *author
+	rates      []int
+	saturation bool // in the end
+}
+
+// linkedOn takes a database with its receiver through some loads.
+func (b *bench) linkedOn(ctx context.Context, api string, loads linkLoads, p *process, db *database, l *load) (list []Linked, err error) {
+	if err := db.exec(ctx, announceLinks); err != nil {
+		return nil, err
+	}
+	worker, err := startSubject(ctx, orders{Subject: "worker", Database: db.url, API: api, Profile: b.profiles != ""})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		used, usageErr := worker.usage(ctx)
+		b.results.LinkedWorkerRSS = max(b.results.LinkedWorkerRSS, used.peakMiB())
+		err = errors.Join(err, usageErr, worker.stop())
+	}()
+	watch, ready := newLinks(), make(chan struct{})
+	group, groupCtx := errgroup.WithContext(ctx)
+	listenCtx, stopListening := context.WithCancel(groupCtx)
+	group.Go(func() error { return watch.listen(listenCtx, db.url, ready) })
+	group.Go(func() error {
+		defer stopListening()
+		select {
+		case <-ready:
+		case <-groupCtx.Done():
+			return groupCtx.Err()
+		}
+		var err error
+		list, err = b.linkedLoads(groupCtx, db, l, loads, watch, p, worker)
+		return err
+	})
+	err = group.Wait()
+	return list, err
+}
+
+func (b *bench) linkedLoads(ctx context.Context, db *database, l *load, loads linkLoads, watch *links, processes ...*process) ([]Linked, error) {
+	author, users := loads.author, 0
 	// prepare writes deliveries of new customers, whose users are there before them.
 	prepare := func(n int) ([]event, []request, error) {
 		events := author.newCustomers(users, n)
 		requests, err := author.signed(events, n)
-		err = errors.Join(err, addUsers(ctx, db, users, n))
+		err = errors.Join(err, addUsers(ctx, db, author.users+users, n))
 		users += n
 		return events, requests, err
 	}
@@ -247,13 +260,16 @@ func (b *bench) linkedLoads(ctx context.Context, db *database, l *load, watch *l
 		list = append(list, Linked{Load: name, Rate: o.rate(), Latency: summarize(latencies)})
 		return nil
 	}
-	for _, rate := range b.rates {
+	for _, rate := range loads.rates {
 		err := add(fmt.Sprintf("%d/s", rate), rate*b.seconds, func(requests []request, h hooks) (outcome, error) {
 			return l.open(ctx, requests, float64(rate), h)
 		})
 		if err != nil {
 			return nil, fmt.Errorf("at %d events a second: %w", rate, err)
 		}
+	}
+	if !loads.saturation {
+		return list, nil
 	}
 	// 256 buyers at once, each of whom comes back as soon as the last link is there.
 	limit := time.Duration(b.seconds) * time.Second / 2

@@ -57,18 +57,23 @@ type bench struct {
 type part struct {
 	name, about string
 	measure     func(b *bench, ctx context.Context) error
+	asked       bool // runs only if it is asked for, or in a smoke run
 }
 
 // parts are all of them, in their order.
 var parts = []part{
-	{"receive", "deliveries acknowledged, by connections and size", (*bench).receive},
-	{"half", "latency of receiving at half of its saturation", (*bench).half},
-	{"apply", "stored events brought into the mirror", (*bench).apply},
-	{"both", "receiving while the worker applies", (*bench).both},
-	{"linked", "from a delivery to the customer's link", (*bench).linked},
-	{"create", "from the commit of a checkout request to its URL", (*bench).create},
-	{"sweep", "the mirror compared with Polar's lists", (*bench).sweep},
+	{name: "receive", about: "deliveries acknowledged, by connections and size", measure: (*bench).receive},
+	{name: "half", about: "latency of receiving at half of its saturation", measure: (*bench).half},
+	{name: "apply", about: "stored events brought into the mirror", measure: (*bench).apply},
+	{name: "both", about: "receiving while the worker applies", measure: (*bench).both},
+	{name: "linked", about: "from a delivery to the customer's link", measure: (*bench).linked},
+	{name: "create", about: "from the commit of a checkout request to its URL", measure: (*bench).create},
+	{name: "sweep", about: "the mirror compared with Polar's lists", measure: (*bench).sweep},
+	{name: partLarge, about: "with ten million stored events, beside an empty database; and the plans of the queries (only if asked for)", measure: (*bench).large, asked: true},
 }
+
+// partLarge has a report of its own.
+const partLarge = "large"
 
 // run measures the parts asked for and writes the report.
 func run(ctx context.Context, o options, progress io.Writer) (_ *Results, err error) {
@@ -92,7 +97,7 @@ func run(ctx context.Context, o options, progress io.Writer) (_ *Results, err er
 	}
 	defer func() { err = errors.Join(err, b.postgres.stop(ctx)) }()
 	for _, p := range parts {
-		if len(o.only) > 0 && !slices.Contains(o.only, p.name) {
+		if len(o.only) > 0 && !slices.Contains(o.only, p.name) || len(o.only) == 0 && p.asked && !o.short {
 			continue
 		}
 		b.sayf("%s: %s", p.name, p.about)
@@ -102,8 +107,15 @@ func run(ctx context.Context, o options, progress io.Writer) (_ *Results, err er
 	}
 	b.results.Run.TookSeconds = time.Since(b.began).Round(time.Second).Seconds()
 	b.results.Goals = goals(b.results)
-	if err := publish(o.out, b.results); err != nil {
-		return nil, err
+	if !o.onlyLarge() {
+		if err := publish(o.out, b.results); err != nil {
+			return nil, err
+		}
+	}
+	if b.results.Large != nil {
+		if err := publishLarge(o.out, b.results); err != nil {
+			return nil, err
+		}
 	}
 	b.sayf("written to %s", o.out)
 	return b.results, nil

@@ -26,7 +26,8 @@ func TestSmokeRunMeasuresEveryPartAndLosesNothing(t *testing.T) {
 	out := t.TempDir()
 	const intro = "# Performance\n\nWritten by hand.\n\n"
 	report := filepath.Join(out, "performance.md")
-	if err := os.WriteFile(report, []byte(intro+beginMark+"\nold\n"+endMark+"\n\nThe end.\n"), 0o600); err != nil {
+	old := intro + beginMark + "\nold\n" + endMark + "\n\nThe end.\n" + beginLargeMark + "\nold\n" + endLargeMark + "\nAnd more.\n"
+	if err := os.WriteFile(report, []byte(old), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	profiles := t.TempDir()
@@ -76,6 +77,8 @@ func TestSmokeRunMeasuresEveryPartAndLosesNothing(t *testing.T) {
 		t.Errorf("creating came to %+v", r.Create)
 	}
 
+	checkLarge(t, o, r.Large)
+
 	var stored Results
 	numbers, err := os.ReadFile(filepath.Join(out, "performance.json"))
 	if err != nil {
@@ -88,15 +91,16 @@ func TestSmokeRunMeasuresEveryPartAndLosesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(string(text), intro+beginMark) || !strings.HasSuffix(string(text), endMark+"\n\nThe end.\n") || strings.Contains(string(text), "old\n") {
+	if !strings.HasPrefix(string(text), intro+beginMark) || !strings.Contains(string(text), endMark+"\n\nThe end.\n"+beginLargeMark) ||
+		!strings.HasSuffix(string(text), endLargeMark+"\nAnd more.\n") || strings.Contains(string(text), "old\n") {
 		t.Errorf("the report is not the old one with new numbers:\n%s", text)
 	}
-	for _, want := range []string{"A smoke run", "fsync=on", "| truenorth, receiving and applying | 800 |"} {
+	for _, want := range []string{"A smoke run", "fsync=on", "| truenorth, receiving and applying | 800 |", "4,800 events"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the report has no %q:\n%s", want, text)
 		}
 	}
-	for _, pattern := range []string{filepath.Join(out, "performance", "*.svg"), filepath.Join(profiles, "receive-*-truenorth.cpu.pprof")} {
+	for _, pattern := range []string{filepath.Join(out, "performance", "*.svg"), filepath.Join(out, "performance-large.json"), filepath.Join(out, "performance-plans.md"), filepath.Join(profiles, "receive-*-truenorth.cpu.pprof")} {
 		if found, _ := filepath.Glob(pattern); len(found) == 0 {
 			t.Errorf("there is no %s", pattern)
 		}
@@ -178,6 +182,9 @@ func TestFlagsThatMakeNoSenseAreRefused(t *testing.T) {
 	}
 	if o, err := readOptions([]string{"-only", "apply"}, io.Discard); err != nil || o.out != "" {
 		t.Errorf("a run of one part would write to %q (%v), want a temporary folder", o.out, err)
+	}
+	if o, err := readOptions([]string{"-only", "large"}, io.Discard); err != nil || o.out != "../docs" || !o.onlyLarge() {
+		t.Errorf("a run of large, which has a report of its own, would write to %q (%v), want the documentation", o.out, err)
 	}
 	if o, err := readOptions(nil, io.Discard); err != nil || o.out != "../docs" {
 		t.Errorf("a whole run would write to %q (%v), want the documentation", o.out, err)

@@ -32,6 +32,10 @@ type options struct {
 	seconds   int
 	checkouts int
 	customers int
+
+	rows       int
+	largeApply int
+	plansOnly  bool
 }
 
 // What the goals speak of.
@@ -54,7 +58,7 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 		fmt.Fprintln(stderr, "\nFlags:")
 		flags.PrintDefaults()
 	}
-	flags.StringVar(&o.out, "out", "", "folder of performance.md, performance.json and performance/*.svg (default ../docs; with -short or -only a temporary one)")
+	flags.StringVar(&o.out, "out", "", "folder of performance.md, performance.json and performance/*.svg (default ../docs; with -short or -only a temporary one, but for -only large)")
 	flags.StringVar(&only, "only", "", "parts to run, comma separated (default all; half needs receive)")
 	flags.BoolVar(&o.short, "short", false, "a smoke run of a minute: every part with tiny numbers, which mean nothing")
 	flags.BoolVar(&large, "large", false, "sweep 1,000,000 customers instead of 100,000")
@@ -72,6 +76,9 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.seconds, "seconds", 10, "of each of these rates")
 	flags.IntVar(&o.checkouts, "checkouts", 200, "checkouts that are created")
 	flags.IntVar(&o.customers, "customers", 100_000, "customers that are swept")
+	flags.IntVar(&o.rows, "rows", 10_000_000, "stored events of large; ten million take 20 GB of disk")
+	flags.BoolVar(&o.plansOnly, "plans", false, "of large only the plans, for work on a query")
+	flags.IntVar(&o.largeApply, "large-apply", 40_000, "events that large applies")
 	if err := flags.Parse(args); err != nil {
 		return options{}, fmt.Errorf("reading the flags: %w", err)
 	}
@@ -79,6 +86,7 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 		connections, sizes, rates = "1,256", "2000", "20,100"
 		o.rounds, o.focusRounds, o.longRounds, o.duration, o.warm = 1, 1, 1, 300*time.Millisecond, 50*time.Millisecond
 		o.events, o.seconds, o.checkouts, o.customers = 800, 1, 5, 500
+		o.rows, o.largeApply = 4800, 320
 	}
 	if large {
 		o.customers = 1_000_000
@@ -103,7 +111,7 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 	if slices.Contains(o.only, "half") && !slices.Contains(o.only, "receive") {
 		errs = append(errs, errors.New("-only half: say receive too, which finds out what saturation is"))
 	}
-	for _, n := range []int{o.rounds, o.focusRounds, o.longRounds, o.events, o.batch, o.seconds, o.checkouts, o.customers, int(o.duration)} {
+	for _, n := range []int{o.rounds, o.focusRounds, o.longRounds, o.events, o.batch, o.seconds, o.checkouts, o.customers, o.rows, o.largeApply, int(o.duration)} {
 		if n <= 0 {
 			errs = append(errs, errors.New("numbers have to be above zero"))
 			break
@@ -116,11 +124,14 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 		fmt.Fprintln(stderr, err)
 		return options{}, err
 	}
-	if o.out == "" && !o.short && len(o.only) == 0 {
+	if o.out == "" && !o.short && (len(o.only) == 0 || o.onlyLarge()) && !o.plansOnly {
 		o.out = "../docs"
 	}
 	return o, nil
 }
+
+// onlyLarge tells that nothing is measured but what has a report of its own.
+func (o options) onlyLarge() bool { return len(o.only) == 1 && o.only[0] == partLarge }
 
 func readNumbers(text string) ([]int, error) {
 	var list []int

@@ -58,7 +58,7 @@ func newRunner(o orders, logger *slog.Logger) (*jobs.Runner, *store.Store, error
 			BaseURL: o.API, Token: fakeToken, Version: "2026-10", UserAgent: "truenorth/bench",
 			Logger: logger, Timeout: byDefault,
 		},
-		RecoveryTime: byDefault, Logger: logger,
+		RecoveryTime: byDefault, EventRetention: o.Retention, Logger: logger,
 	})
 	if err != nil {
 		s.Close()
@@ -101,6 +101,20 @@ func newSweeper(o orders, logger *slog.Logger) (subject, error) {
 		answerJSON(w, swept)
 	}
 	return subject{end: s.Close, control: map[string]http.HandlerFunc{"POST /sweep": sweep}}, nil
+}
+
+// newPruner is the worker's removal of old events, alone, once for every request to the control port. It ends with the request.
+func newPruner(o orders, logger *slog.Logger) (subject, error) {
+	runner, s, err := newRunner(o, logger)
+	if err != nil {
+		return subject{}, err
+	}
+	prune := func(w http.ResponseWriter, r *http.Request) {
+		if err := runner.PruneEvents(r.Context()); err != nil && r.Context().Err() == nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	}
+	return subject{end: s.Close, control: map[string]http.HandlerFunc{"POST /prune": prune}}, nil
 }
 
 // storeProduct stores events with their jobs, as many in each statement as a group commit would hold.

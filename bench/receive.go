@@ -98,36 +98,49 @@ func summarizeReceived(subject string, connections, size int, samples []Received
 // receiveOnce measures one subject in one case, in a process and on a database of its own.
 func (b *bench) receiveOnce(ctx context.Context, subject string, t *tables, connections int, requests []request) (sample Received, err error) {
 	return onReceiver(ctx, b, subject, t, connections, func(p *process, db *database, l *load) (Received, error) {
-		warm, err := l.closed(ctx, requests, b.warm, hooks{})
-		if err != nil {
-			return Received{}, err
-		}
-		var sample Received
-		name := fmt.Sprintf("receive-%dc-%db", connections, len(requests[0].body))
-		err = profiled(ctx, b.profiles, name, func() error {
-			sample, err = measureReceiver(ctx, p, db, func() (outcome, error) {
-				return l.closed(ctx, requests[warm.acknowledged:], b.duration, hooks{})
-			})
-			return err
-		}, p)
-		if err == nil && db != nil {
-			err = db.mustHold(ctx, warm.acknowledged+int(sample.Latency.Count))
-		}
-		return sample, err
+		return b.receiveFor(ctx, p, db, l, requests, b.duration)
 	})
+}
+
+// receiveFor posts as fast as answers come, for so long after a warm-up.
+func (b *bench) receiveFor(ctx context.Context, p *process, db *database, l *load, requests []request, duration time.Duration) (sample Received, err error) {
+	warm, err := l.closed(ctx, requests, b.warm, hooks{})
+	if err != nil {
+		return sample, err
+	}
+	name := fmt.Sprintf("receive-%dc-%db", len(l.connections), len(requests[0].body))
+	err = profiled(ctx, b.profiles, name, func() error {
+		sample, err = measureReceiver(ctx, p, db, func() (outcome, error) {
+			return l.closed(ctx, requests[warm.acknowledged:], duration, hooks{})
+		})
+		return err
+	}, p)
+	if err == nil && db != nil {
+		err = db.mustHold(ctx, warm.acknowledged+int(sample.Latency.Count))
+	}
+	return sample, err
 }
 
 // onReceiver serves a subject, with a database if it has tables, and connects to it.
 func onReceiver[T any](ctx context.Context, b *bench, subject string, t *tables, connections int,
 	measure func(*process, *database, *load) (T, error),
 ) (result T, err error) {
-	o := orders{Subject: subject, Profile: b.profiles != ""}
 	var db *database
 	if t != nil {
 		if db, err = b.postgres.fresh(ctx, *t); err != nil {
 			return result, err
 		}
 		defer func() { err = errors.Join(err, db.drop(ctx)) }()
+	}
+	return receiveOn(ctx, b, subject, db, connections, measure)
+}
+
+// receiveOn serves a subject on a database that is there already, or on none, and connects to it.
+func receiveOn[T any](ctx context.Context, b *bench, subject string, db *database, connections int,
+	measure func(*process, *database, *load) (T, error),
+) (result T, err error) {
+	o := orders{Subject: subject, Profile: b.profiles != ""}
+	if db != nil {
 		o.Database = db.url
 	}
 	p, err := startSubject(ctx, o)

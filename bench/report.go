@@ -15,19 +15,37 @@ import (
 	"text/template"
 )
 
-// What is between the markers is written by each run; what is around them, by people.
+// What is between the markers is written by each run of its part; what is around them, by people.
 const (
 	beginMark = "<!-- measured by make bench: begin -->"
 	endMark   = "<!-- measured by make bench: end -->"
+
+	beginLargeMark = "<!-- measured by make bench BENCH='-only large': begin -->"
+	endLargeMark   = "<!-- measured by make bench BENCH='-only large': end -->"
 )
 
 //go:embed report.md.tmpl
 var reportText string
 
-var report = template.Must(template.New("report").Funcs(template.FuncMap{
-	"count": count, "number": number, "ms": number, "value": Goal.value, "want": Goal.want, "verdict": Goal.verdict,
-	"received": (*Results).received, "ratio": ratio, "cases": cases,
-}).Parse(reportText))
+//go:embed large.md.tmpl
+var largeText string
+
+//go:embed plans.md.tmpl
+var plansText string
+
+var (
+	report      = reportTemplate("report", reportText)
+	largeReport = reportTemplate("large", largeText)
+	plansReport = reportTemplate("plans", plansText)
+)
+
+func reportTemplate(name, text string) *template.Template {
+	return template.Must(template.New(name).Funcs(template.FuncMap{
+		"count": count, "number": number, "ms": number, "value": Goal.value, "want": Goal.want, "verdict": Goal.verdict,
+		"received": (*Results).received, "ratio": ratio, "cases": cases, "mib": func(bytes int64) string { return count(bytes >> 20) },
+		"join": func(list []string) string { return strings.Join(list, ", ") }, "anchor": anchor,
+	}).Parse(text))
+}
 
 // publish writes the report, its numbers and its plots.
 func publish(dir string, r *Results) error {
@@ -45,24 +63,72 @@ func publish(dir string, r *Results) error {
 	if err := drawAll(plots, r); err != nil {
 		return err
 	}
+	return writeBetween(filepath.Join(dir, "performance.md"), beginMark, endMark, report, r)
+}
+
+// publishLarge writes what was found with a large database: into its own part of the report, and the plans beside it.
+func publishLarge(dir string, r *Results) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // documentation is for everybody
+		return fmt.Errorf("making the report's folder: %w", err)
+	}
+	numbers, err := json.MarshalIndent(struct {
+		Run      RunFacts      `json:"run"`
+		Machine  MachineFacts  `json:"machine"`
+		Postgres PostgresFacts `json:"postgres"`
+		*Large
+	}{r.Run, r.Machine, r.Postgres, r.Large}, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encoding the results: %w", err)
+	}
+	if err := writeFile(filepath.Join(dir, "performance-large.json"), append(numbers, '\n')); err != nil {
+		return err
+	}
 	var text bytes.Buffer
-	if err := report.Execute(&text, r); err != nil {
+	if err := plansReport.Execute(&text, r); err != nil {
+		return fmt.Errorf("writing the plans: %w", err)
+	}
+	if err := writeFile(filepath.Join(dir, "performance-plans.md"), append(bytes.TrimSpace(text.Bytes()), '\n')); err != nil {
+		return err
+	}
+	return writeBetween(filepath.Join(dir, "performance.md"), beginLargeMark, endLargeMark, largeReport, r)
+}
+
+// writeBetween replaces what stands between two marks of a file; a file without them gets them at its end.
+func writeBetween(name, begin, end string, form *template.Template, r *Results) error {
+	var text bytes.Buffer
+	if err := form.Execute(&text, r); err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}
-	name := filepath.Join(dir, "performance.md")
 	old, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		old, err = []byte("# Performance\n\n"+beginMark+"\n"+endMark+"\n"), nil
+		old, err = []byte("# Performance\n"), nil
 	}
 	if err != nil {
 		return fmt.Errorf("reading the old report: %w", err)
 	}
-	before, rest, begun := strings.Cut(string(old), beginMark)
-	_, after, ended := strings.Cut(rest, endMark)
-	if !begun || !ended {
-		return fmt.Errorf("%s lacks the lines %q and %q between which the numbers go", name, beginMark, endMark)
+	if !bytes.Contains(old, []byte(begin)) && !bytes.Contains(old, []byte(end)) {
+		old = append(old, "\n"+begin+"\n"+end+"\n"...)
 	}
-	return writeFile(name, []byte(before+beginMark+"\n\n"+strings.TrimSpace(text.String())+"\n\n"+endMark+after))
+	before, rest, begun := strings.Cut(string(old), begin)
+	_, after, ended := strings.Cut(rest, end)
+	if !begun || !ended {
+		return fmt.Errorf("%s has one of the lines %q and %q, between which the numbers go, without the other behind it", name, begin, end)
+	}
+	return writeFile(name, []byte(before+begin+"\n\n"+strings.TrimSpace(text.String())+"\n\n"+end+after))
+}
+
+// anchor is the fragment that leads to a heading on GitHub.
+func anchor(heading string) string {
+	var fragment strings.Builder
+	for _, c := range strings.ToLower(heading) {
+		switch {
+		case c == ' ' || c == '-':
+			fragment.WriteByte('-')
+		case c == '_' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9':
+			fragment.WriteRune(c)
+		}
+	}
+	return fragment.String()
 }
 
 func writeFile(name string, content []byte) error {

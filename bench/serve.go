@@ -30,6 +30,8 @@ type orders struct {
 	Database string `json:"database"`
 	API      string `json:"api"` // the fake Polar's
 	Profile  bool   `json:"profile"`
+
+	Retention time.Duration `json:"retention"` // of events; 0: for ever
 }
 
 // places are what it answers once it works.
@@ -49,7 +51,7 @@ type subject struct {
 // subjects are all that can be served, by name.
 var subjects = map[string]func(orders, *slog.Logger) (subject, error){
 	"verify": newVerifyOnly, "baseline": newBaseline, "baseline-worker": newBaselineWorker,
-	"truenorth": newIngest, "worker": newWorker, "sweeper": newSweeper,
+	"truenorth": newIngest, "worker": newWorker, "sweeper": newSweeper, "pruner": newPruner,
 }
 
 // serve is the subprocess: `bench serve`.

@@ -42,6 +42,12 @@ func (w *pruneEventsWorker) Work(ctx context.Context, _ *river.Job[PruneEventsAr
 	return err
 }
 
+// PruneEvents removes all that is old now, in one shift however long: the work of the job, for whoever asks.
+func (r *Runner) PruneEvents(ctx context.Context) error {
+	const noEnd = 365 * 24 * time.Hour
+	return r.pruneEvents(ctx, time.Now().Add(noEnd))
+}
+
 // pruneRun removes old events, a bounded number at a time.
 type pruneRun struct {
 	runner *Runner
