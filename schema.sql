@@ -1868,11 +1868,17 @@ create function polar.forgotten_objects(customer uuid) returns setof text
         union
         select r.id::text from polar.refund r where r.customer_id = forgotten_objects.customer
         union
-        select g.id::text from polar.benefit_grant g
-         where g.customer_id = forgotten_objects.customer or g.member_id in (select m.id from polar.member m where m.customer_id = forgotten_objects.customer) and polar.is_forgotten('benefit_grant', g.doc)
+        select g.id::text from polar.benefit_grant g where g.customer_id = forgotten_objects.customer
         union
-        select t.id::text from polar.customer_seat t
-         where t.customer_id = forgotten_objects.customer or t.member_id in (select m.id from polar.member m where m.customer_id = forgotten_objects.customer) and polar.is_forgotten('customer_seat', t.doc);
+        select g.id::text from polar.member m
+          join polar.benefit_grant g on g.member_id = m.id
+         where m.customer_id = forgotten_objects.customer and polar.is_forgotten('benefit_grant', g.doc)
+        union
+        select t.id::text from polar.customer_seat t where t.customer_id = forgotten_objects.customer
+        union
+        select t.id::text from polar.member m
+          join polar.customer_seat t on t.member_id = m.id
+         where m.customer_id = forgotten_objects.customer and polar.is_forgotten('customer_seat', t.doc);
     end;
 comment on function polar.forgotten_objects(uuid) is 'Ids of a forgotten customer and of all that the mirror has of it.';
 
@@ -1888,6 +1894,8 @@ declare
     emails   text[];
     guests   uuid[];
     requests uuid[];
+    grants   uuid[];
+    seats    uuid[];
     counts   jsonb := '{}';
     relation text;
     n        bigint;
@@ -1921,9 +1929,26 @@ begin
         select k.id, customer from polar.checkout k where k.customer_id = customer or k.id = any (guests)
         on conflict do nothing;
     requests := requests || array(
-        select r.id from polar.checkout_request r
-         where r.checkout_id in (select f.checkout_id from polar.forgotten_checkout f where f.customer_id = customer)
-            or r.id in (select k.request_id from polar.checkout k join polar.forgotten_checkout f on f.checkout_id = k.id where f.customer_id = customer));
+        select r.id from polar.forgotten_checkout f
+          join polar.checkout_request r on r.checkout_id = f.checkout_id
+         where f.customer_id = customer
+        union
+        select k.request_id from polar.forgotten_checkout f
+          join polar.checkout k on k.id = f.checkout_id
+         where f.customer_id = customer and k.request_id is not null);
+    -- Each way in by its index: while this lasts, nobody writes the mirror.
+    grants := array(
+        select g.id from polar.benefit_grant g where g.customer_id = customer
+        union
+        select g.id from polar.member m
+          join polar.benefit_grant g on g.member_id = m.id
+         where m.customer_id = customer and polar.is_forgotten('benefit_grant', g.doc));
+    seats := array(
+        select t.id from polar.customer_seat t where t.customer_id = customer
+        union
+        select t.id from polar.member m
+          join polar.customer_seat t on t.member_id = m.id
+         where m.customer_id = customer and polar.is_forgotten('customer_seat', t.doc));
 
     update polar.customer c
        set doc = polar.redacted(c.doc), base = polar.redacted(c.base), synced_at = now()
@@ -1942,10 +1967,10 @@ begin
         execute format('update polar.%I t set doc = polar.redacted(t.doc), synced_at = now() where %s and t.doc <> polar.redacted(t.doc)', relation,
             case relation
                 when 'checkout' then 't.id in (select f.checkout_id from polar.forgotten_checkout f where f.customer_id = $1)'
-                when 'benefit_grant' then '(t.customer_id = $1 or t.member_id in (select m.id from polar.member m where m.customer_id = $1) and polar.is_forgotten(''benefit_grant'', t.doc))'
-                when 'customer_seat' then '(t.customer_id = $1 or t.member_id in (select m.id from polar.member m where m.customer_id = $1) and polar.is_forgotten(''customer_seat'', t.doc))'
+                when 'benefit_grant' then 't.id = any ($2)'
+                when 'customer_seat' then 't.id = any ($3)'
                 else 't.customer_id = $1'
-            end) using customer;
+            end) using customer, grants, seats;
         get diagnostics n = row_count;
         counts := counts || jsonb_build_object(relation, n);
     end loop;
@@ -2016,6 +2041,18 @@ comment on table polar.worker_process is 'Workers that are alive: what a dead on
 comment on column polar.worker_process.id is 'The worker''s id, as in river_job.attempted_by.';
 comment on column polar.worker_process.started_at is 'When it started.';
 comment on column polar.worker_process.seen_at is 'Its last sign of life.';
+
+create table polar.relink (
+    only_row boolean not null default true,
+    done_at  timestamptz not null default '-infinity',
+    took     interval not null default '0',
+    constraint relink_pkey primary key (only_row),
+    constraint relink_only_row_check check (only_row)
+) with (fillfactor = 50);
+insert into polar.relink default values;
+comment on table polar.relink is 'When upkeep last looked for customers whose user has appeared, and for links to users who are gone: the longer that takes, the longer it waits for its next turn.';
+comment on column polar.relink.done_at is 'When it was done, by any worker.';
+comment on column polar.relink.took is 'How long it took.';
 
 create table polar.api_budget (
     only_row      boolean not null default true,

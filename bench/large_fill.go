@@ -175,8 +175,11 @@ func (b *bench) fill(ctx context.Context, db *database, rows int) (err error) {
 	}
 	began := time.Now()
 	if err := fillRanges(ctx, db, rows, fillChunk, func(ctx context.Context, conn *pgx.Conn, from, to int) error {
-		if from%(10*fillChunk) == 0 {
-			b.sayf("large: %d events after %.0f s", from, time.Since(began).Seconds())
+		if from > 0 && from%(20*fillChunk) == 0 {
+			b.sayf("large: %s events after %.0f s", count(from), time.Since(began).Seconds())
+			if err := execOn(ctx, conn, "checkpoint"); err != nil { // the log takes room until then
+				return err
+			}
 		}
 		return execOn(ctx, conn, names.Replace(fillEvents), from+1, to)
 	}); err != nil {

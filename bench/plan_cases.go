@@ -16,6 +16,7 @@ const (
 	oneUser       = "(select l.local_user_id from polar.customer_link l order by l.customer_id limit 1)"
 	oneRequest    = "(select r.id from polar.checkout_request r where r.state = 'succeeded' order by r.id limit 1)"
 	halfway       = "(select swept_seq / 2 from polar.event_sweep)"
+	dayAgo        = "(select swept_seq - swept_seq / 90 from polar.event_sweep)" // what EventSeqSince finds
 	aMomentAgo    = "now() - interval '1 hour'"
 	aMonthAgo     = "now() - interval '30 days'"
 	noUUID        = "'00000000-0000-0000-0000-000000000000'"
@@ -102,6 +103,9 @@ func ofCustomers() map[string]string {
 		"checkout_ids": someCheckouts, "reasons": "array_fill('unlinked'::text, array[64])", "actor": "'truenorth'", "note": "''", "ended_by": "'truenorth'", "end_note": "''"}
 }
 
+// views are what apps ask, on connections of their own.
+const views = "Views"
+
 // planCases are what the programs ask often, and what a person waits for.
 var planCases = slices.Concat(
 	grouped("Receive", []planCase{
@@ -144,7 +148,8 @@ var planCases = slices.Concat(
 		{query: "EventSweep", before: arrivedAndApplied, values: map[string]string{"grace": "interval '1 minute'", "window_size": "5000"}},
 		{query: "CheckoutRequestSweep", values: map[string]string{"grace": "interval '1 minute'"}},
 		{query: "CheckoutListDue", values: map[string]string{"grace": "interval '15 minutes'", "max_rows": "50"}},
-		{query: "LinkWaitingList", before: "set local jit = off", values: firstRows("1000")},
+		{query: "RelinkDue", values: map[string]string{"times": "25", "at_most": "interval '15 s'"}},
+		{query: "LinkWaitingList", values: firstRows("1000")},
 		{query: "LinkOrphanList", values: firstRows("1000")},
 		{query: "RiverJobReturnDead", before: arrived, values: map[string]string{"dead_after": "interval '15 s'"}},
 	}),
@@ -183,7 +188,8 @@ var planCases = slices.Concat(
 	}),
 	grouped("Replay and forget", []planCase{
 		{query: "EventReplayCount", name: "all", values: with(replayed, "after", "0")},
-		{query: "EventReplayCount", name: "of a day", values: with(with(replayed, "after", "0"), "since", "now() - interval '1 day'")},
+		{query: "EventSeqSince", values: map[string]string{"since": "now() - interval '1 day'"}},
+		{query: "EventReplayCount", name: "of a day", values: with(with(replayed, "after", dayAgo), "since", "now() - interval '1 day'")},
 		{query: "EventReplayCountFailed", values: with(replayed, "after", "0")},
 		{query: "EventReplayWindow", values: replayed},
 		{query: "EventReplayList", values: replayed},
@@ -203,7 +209,7 @@ var planCases = slices.Concat(
 	}),
 	grouped("Status, metrics and console", []planCase{
 		{query: "StatusCounts"},
-		{query: "EventCountByState", before: arrived},
+		{query: "EventCountByState", before: arrived, values: firstRows("100000")},
 		{query: "EventLastReceivedAt"},
 		{query: "EventOldestReceivedAt"},
 		{query: "QueueDepth", before: arrived},
@@ -219,7 +225,7 @@ var planCases = slices.Concat(
 		{query: "CheckoutListForPeople", values: map[string]string{"customer_id": oneCustomer, "max_rows": "100"}},
 		{query: "PurchaseGet", values: map[string]string{"checkout_id": "(select id from polar.checkout order by id limit 1)"}},
 	}),
-	grouped("Views", []planCase{
+	grouped(views, []planCase{
 		{name: "user_access of one user", sql: "select * from polar.user_access where local_user_id = @id", values: map[string]string{"id": oneUser}},
 		{name: "user_billing of one user", sql: "select * from polar.user_billing where local_user_id = @id", values: map[string]string{"id": oneUser}},
 		{name: "user_order of one user", sql: "select * from polar.user_order where local_user_id = @id", values: map[string]string{"id": oneUser}},

@@ -175,6 +175,11 @@ func explain(ctx context.Context, conn *pgx.Conn, c planCase, sql string) (p Pla
 			err = errors.Join(err, fmt.Errorf("rolling back: %w", rollbackErr))
 		}
 	}()
+	if c.group != views {
+		if _, err := conn.Exec(ctx, "set local jit = off"); err != nil { // as the store has it
+			return p, fmt.Errorf("beginning: %w", err)
+		}
+	}
 	if c.before != "" {
 		if _, err := conn.Exec(ctx, c.before); err != nil {
 			return p, fmt.Errorf("preparing: %w", err)

@@ -85,7 +85,7 @@ with named as materialized (
       from polar.checkout k
       join polar.checkout_request r on r.id = k.request_id
       join polar.customer c on c.id = k.customer_id and c.deleted_at is null
-     where k.status = 'succeeded' and (r.customer_id = c.id or c.created_at >= k.created_at)
+     where k.status = 'succeeded' and r.external_customer_id is not null and (r.customer_id = c.id or c.created_at >= k.created_at)
        and not exists (select from polar.customer_link l where l.customer_id = k.customer_id and l.local_user_id = r.external_customer_id)
        and not exists (select from polar.customer_link l where l.customer_id = k.customer_id and l.basis = 'manual')
 ), undecided as materialized (
@@ -120,6 +120,14 @@ select l.customer_id
   from polar.customer_link l
  where not exists (select from polar.local_user u where u.id = l.local_user_id and u.deleted_at is null)
  limit @max_rows::integer;
+
+-- name: RelinkDue :one
+-- Whether the two above are to be asked again: at once where they cost next to nothing, else after many times as long as
+-- they took.
+select (r.took < interval '50 ms' or r.done_at < now() - least(r.took * @times::integer, @at_most::interval))::boolean as due from polar.relink r;
+
+-- name: RelinkDone :exec
+update polar.relink r set done_at = now(), took = @took::interval;
 
 -- name: CustomerLinkHistoryListByCustomer :many
 select h.local_user_id, h.basis, h.linked_at, h.actor, coalesce(h.note, '')::text as note,

@@ -154,13 +154,18 @@ select (select count(*) from forgotten)::bigint as requeued,
        (select m.swept_seq from moved m)::bigint as swept_seq;
 
 -- name: EventCountByState :many
--- Only what is not applied is counted: the applied ones may be millions.
-select 'failed'::text as state, count(*)::bigint as events from polar.event_outcome o where o.state = 'failed'
+-- Only what is not applied is counted, and of that at most so many: the applied ones may be millions. Outcomes are looked
+-- up one by one: a planner that does not know how little is left would read all of them for a join.
+select 'failed'::text as state, count(*)::bigint as events
+  from (select from polar.event_outcome o where o.state = 'failed' limit @max_rows::integer) f
 union all
 select 'received'::text, count(*)::bigint
-  from polar.event_log l
- where l.seq > (select s.swept_seq from polar.event_sweep s)
-   and not exists (select from polar.event_outcome o where o.seq = l.seq);
+  from (select l.seq
+          from polar.event_log l
+         where l.seq > (select s.swept_seq from polar.event_sweep s)
+           and (select o.seq from polar.event_outcome o where o.seq = l.seq) is null
+         order by l.seq
+         limit @max_rows::integer) w;
 
 -- name: EventLastReceivedAt :one
 select l.received_at from polar.event_log l order by l.seq desc limit 1;

@@ -1,6 +1,22 @@
 -- Events that are applied again, and those from which the mirror is rebuilt: read in order, a bounded number of rows
 -- and bytes at a time. Sizes are told without reading the bodies. An event whose body is no longer kept is left out.
 
+-- name: EventSeqSince :one
+-- Before which event_log.seq all were received before a time, up to the little by which the order of arrival and the clock
+-- disagree; found by halving, as there is no index by time.
+with recursive halving (step, low, high) as (
+    select 0, coalesce((select min(l.seq) from polar.event_log l), 1), coalesce((select max(l.seq) from polar.event_log l), 0) + 1
+    union all
+    select h.step + 1,
+           case when m.received_at < @since::timestamptz then m.seq + 1 else h.low end,
+           case when m.received_at < @since::timestamptz then h.high else (h.low + h.high) / 2 end
+      from halving h
+      left join lateral (
+               select l.seq, l.received_at from polar.event_log l where l.seq >= (h.low + h.high) / 2 order by l.seq limit 1) m on true
+     where h.low < h.high
+)
+select h.low::bigint as seq from halving h order by h.step desc limit 1;
+
 -- name: EventReplayCount :one
 select count(l.body)::bigint as events, (count(*) - count(l.body))::bigint as bodiless, coalesce(max(l.seq), 0)::bigint as last_seq
   from polar.event_log l

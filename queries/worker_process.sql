@@ -56,9 +56,16 @@ select j.queue, j.state::text as state, count(*)::bigint as jobs, coalesce(extra
  order by j.queue, j.state;
 
 -- name: StatusCounts :one
-select (select count(*) from polar.customer c where c.deleted_at is null)::bigint as customers,
+-- Customers are read once: this is most of what it costs where there are many.
+with customers as materialized (
+    select count(*) as living, count(*) filter (where l.customer_id is null) as unlinked
+      from polar.customer c
+      left join polar.customer_link l on l.customer_id = c.id
+     where c.deleted_at is null
+)
+select (select c.living from customers c)::bigint as customers,
        (select count(*) from polar.customer_link)::bigint as linked,
-       (select count(*) from polar.unlinked_customer)::bigint as unlinked,
+       (select c.unlinked from customers c)::bigint as unlinked,
        (select count(*) from polar.link_conflict f where f.resolved_at is null)::bigint as open_conflicts,
        (select count(*) from polar.open_drift d where not d.is_benign)::bigint as open_drift,
        (select count(*) from polar.checkout_request r where r.state in ('queued', 'creating'))::bigint as requests_waiting,

@@ -43,6 +43,7 @@ func Replay(ctx context.Context, s *store.Store, logger *slog.Logger, replay sto
 		return report, err
 	}
 	report.Total, report.NotKept = fits.Events, fits.NotKept
+	replay.After = max(replay.After, fits.FirstSeq-1)
 	for upTo := fits.LastSeq; replay.After < upTo; { // what comes after is the workers'
 		var events []store.Event
 		var next int64

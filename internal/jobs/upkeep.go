@@ -60,7 +60,7 @@ func (r *Runner) Upkeep(ctx context.Context) error {
 		if err := r.returnWork(ctx); err != nil {
 			return err
 		}
-		if err := r.relink(ctx); err != nil {
+		if err := r.relinkDue(ctx); err != nil {
 			return err
 		}
 		return r.readDue(ctx)
@@ -105,8 +105,24 @@ func (r *Runner) returnWork(ctx context.Context) error {
 	})
 }
 
-// relinkChunk bounds one round of links.
-const relinkChunk = 1000
+const (
+	relinkChunk  = 1000             // bounds one round of links
+	relinkTimes  = 25               // so many times as long as it took, it rests
+	relinkAtMost = 15 * time.Second // whose user appears is linked within 30
+)
+
+// relinkDue links, unless it took so long lately, in whichever worker, that it has to rest.
+func (r *Runner) relinkDue(ctx context.Context) error {
+	due, err := r.store.RelinkDue(ctx, relinkTimes, relinkAtMost)
+	if err != nil || !due {
+		return err
+	}
+	began := time.Now()
+	if err := r.relink(ctx); err != nil {
+		return err
+	}
+	return r.store.RelinkDone(ctx, time.Since(began))
+}
 
 func (r *Runner) relink(ctx context.Context) error {
 	waiting, err := r.store.ListWaitingCustomers(ctx, relinkChunk)

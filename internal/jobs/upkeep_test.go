@@ -183,6 +183,33 @@ func TestOneWorkerOfSeveralKeepsHouse(t *testing.T) {
 	expect(t, "links, with the place free", one[int64](w, "select count(*) from polar.customer_link"), 1)
 }
 
+func TestLookingForLinksRestsForAsLongAsItIsDear(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{offline: true})
+	w.stop() // only this test keeps house
+	for i, test := range []struct {
+		name         string
+		ago, took    string
+		linkedAtOnce bool
+	}{
+		{"it was cheap, a moment ago", "0 s", "40 ms", true},
+		{"it was dear, a moment ago", "2 s", "400 ms", false},
+		{"it was dear, a while ago", "11 s", "400 ms", true},
+		{"it was very dear, a while ago", "11 s", "20 s", false},
+		{"it was very dear, as long ago as it may rest", "16 s", "20 s", true},
+	} {
+		user := fmt.Sprintf("usr_%d", i)
+		w.exec("insert into polar.customer (id, doc, version_from) values ($1, jsonb_build_object('external_id', $2::text), 'read')", uuid.New(), user)
+		w.addUser(user)
+		w.exec("update polar.relink set done_at = now() - $1::interval, took = $2::interval", test.ago, test.took)
+		if err := w.runner.Upkeep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, test.name, one[bool](w, "select exists (select from polar.customer_link where local_user_id = $1)", user), test.linkedAtOnce)
+		w.exec("delete from polar.customer")
+	}
+}
+
 func TestAWorkerThatStopsTakesItsLeave(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, worldOptions{offline: true})

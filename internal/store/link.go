@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -163,17 +164,28 @@ func (t *Tx) EndLinks(ctx context.Context, ids []uuid.UUID, reasons []string, wo
 // ListWaitingCustomers gives customers for whom evidence names a user who is alive, or free, by now, and of whom that
 // was not considered yet.
 func (s *Store) ListWaitingCustomers(ctx context.Context, limit int32) (ids []uuid.UUID, err error) {
-	err = s.InTx(ctx, func(tx *Tx) error {
-		// Compiling this query takes seconds, running it a fraction of one.
-		if _, err := tx.tx.Exec(ctx, "set local jit = off"); err != nil {
-			return fmt.Errorf("turning off just-in-time compilation: %w", interpret(err))
-		}
-		if ids, err = tx.q.LinkWaitingList(ctx, tx.tx, limit); err != nil {
-			return fmt.Errorf("looking for customers whose user has appeared: %w", interpret(err))
-		}
-		return nil
-	})
-	return ids, err
+	if ids, err = s.q.LinkWaitingList(ctx, s.pool, limit); err != nil {
+		return nil, fmt.Errorf("looking for customers whose user has appeared: %w", interpret(err))
+	}
+	return ids, nil
+}
+
+// RelinkDue tells whether it is time to look for such customers and for orphaned links again: always where that is quick,
+// else once it is times as long ago as it took, and at the latest after atMost.
+func (s *Store) RelinkDue(ctx context.Context, times int32, atMost time.Duration) (bool, error) {
+	due, err := s.q.RelinkDue(ctx, s.pool, times, atMost)
+	if err != nil {
+		return false, fmt.Errorf("asking when links were last looked for: %w", interpret(err))
+	}
+	return due, nil
+}
+
+// RelinkDone notes that this was just done, and how long it took.
+func (s *Store) RelinkDone(ctx context.Context, took time.Duration) error {
+	if err := s.q.RelinkDone(ctx, s.pool, took); err != nil {
+		return fmt.Errorf("noting that links were looked for: %w", interpret(err))
+	}
+	return nil
 }
 
 // ListOrphanedLinks gives customers whose linked user is deleted or gone. While there are no users at all it gives

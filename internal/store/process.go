@@ -119,16 +119,20 @@ type Status struct {
 	WorkersAlive      int64            `json:"workers_alive"`
 	LastEventAt       *time.Time       `json:"last_event_at"`
 	OldestEventAt     *time.Time       `json:"oldest_event_at"` // of those that are kept
-	Events            map[string]int64 `json:"events"`          // only received and failed are counted
+	Events            map[string]int64 `json:"events"`          // only received and failed are counted, each up to 100,000
+	CountedAt         time.Time        `json:"counted_at"`      // customers, links and requests: longer ago where that takes long
 	Queues            []QueueDepth     `json:"queues"`
 	LastRuns          []ReconcileRun   `json:"last_runs"` // the newest of each type
 	Endpoint          *EndpointWatch   `json:"endpoint"`  // nil before the first look at it
 	Gaps              *GapFill         `json:"gaps"`      // nil before the first search for them
 }
 
+// mostCounted bounds what is counted of events that are not applied: beyond, how many more there are tells nothing more.
+const mostCounted = 100_000
+
 // ReadStatus counts what an operator asks for first.
 func (s *Store) ReadStatus(ctx context.Context) (Status, error) {
-	row, err := s.q.StatusCounts(ctx, s.pool)
+	row, countedAt, err := s.counts.get(ctx, func(ctx context.Context) (dbsqlc.StatusCountsRow, error) { return s.q.StatusCounts(ctx, s.pool) })
 	if err != nil {
 		return Status{}, fmt.Errorf("reading the status: %w", interpret(err))
 	}
@@ -137,7 +141,7 @@ func (s *Store) ReadStatus(ctx context.Context) (Status, error) {
 		OpenConflicts: row.OpenConflicts, OpenDrift: row.OpenDrift,
 		RequestsWaiting: row.RequestsWaiting, RequestsOpen: row.RequestsOpen,
 		RequestsSucceeded: row.RequestsSucceeded, RequestsFailed: row.RequestsFailed,
-		WorkersAlive: row.WorkersAlive, Events: map[string]int64{}, Queues: []QueueDepth{},
+		WorkersAlive: row.WorkersAlive, Events: map[string]int64{}, CountedAt: countedAt, Queues: []QueueDepth{},
 	}
 	if status.Endpoint, err = optional(s.GetEndpointWatch(ctx)); err != nil {
 		return Status{}, err
@@ -153,7 +157,7 @@ func (s *Store) ReadStatus(ctx context.Context) (Status, error) {
 	if status.OldestEventAt, err = optional(oldest, interpret(err)); err != nil {
 		return Status{}, fmt.Errorf("reading the oldest event: %w", err)
 	}
-	counts, err := s.q.EventCountByState(ctx, s.pool)
+	counts, err := s.q.EventCountByState(ctx, s.pool, mostCounted)
 	if err != nil {
 		return Status{}, fmt.Errorf("counting events: %w", interpret(err))
 	}

@@ -35,9 +35,10 @@ func (r Replay) like() []string {
 
 // Replayable says how many events fit a Replay now.
 type Replayable struct {
-	Events  int64
-	NotKept int64 // others that would fit, whose bodies are no longer kept
-	LastSeq int64 // the last of both
+	Events   int64
+	NotKept  int64 // others that would fit, whose bodies are no longer kept
+	FirstSeq int64 // none before it fits
+	LastSeq  int64 // the last of both
 }
 
 // CountReplay tells how many events fit now.
@@ -49,11 +50,31 @@ func (s *Store) CountReplay(ctx context.Context, r Replay) (Replayable, error) {
 		}
 		return Replayable{Events: row.Events, NotKept: row.Bodiless, LastSeq: row.LastSeq}, nil
 	}
+	before, err := s.seqBefore(ctx, r.Since)
+	if err != nil {
+		return Replayable{}, err
+	}
+	r.After = max(r.After, before)
 	row, err := s.q.EventReplayCount(ctx, s.pool, dbsqlc.EventReplayCountParams{After: r.After, Since: r.Since, Types: r.like()})
 	if err != nil {
 		return Replayable{}, fmt.Errorf("counting events: %w", interpret(err))
 	}
-	return Replayable{Events: row.Events, NotKept: row.Bodiless, LastSeq: row.LastSeq}, nil
+	return Replayable{Events: row.Events, NotKept: row.Bodiless, FirstSeq: r.After + 1, LastSeq: row.LastSeq}, nil
+}
+
+// clockSlack is far more than the order of arrival and the time of arrival can disagree.
+const clockSlack = time.Hour
+
+// seqBefore gives an event_log.seq up to which nothing was received since a time; 0: whenever.
+func (s *Store) seqBefore(ctx context.Context, since time.Time) (int64, error) {
+	if since.IsZero() {
+		return 0, nil
+	}
+	seq, err := s.q.EventSeqSince(ctx, s.pool, since.Add(-clockSlack))
+	if err != nil {
+		return 0, fmt.Errorf("looking for the first event since %s: %w", since.Format(time.RFC3339), interpret(err))
+	}
+	return seq - 1, nil
 }
 
 // ListReplay reads the next events after r.After and up to upTo, in order. next is where to go on: it is upTo once

@@ -29,8 +29,9 @@ const ChannelCheckout = "polar_checkout"
 
 // Store is a pool of connections to one database.
 type Store struct {
-	pool *pgxpool.Pool
-	q    *dbsqlc.Queries
+	pool   *pgxpool.Pool
+	q      *dbsqlc.Queries
+	counts *remembered[dbsqlc.StatusCountsRow]
 }
 
 // Open makes a Store for a connection URL or a libpq keyword string; applicationName shows in pg_stat_activity.
@@ -52,6 +53,14 @@ func Open(databaseURL, applicationName string) (*Store, error) {
 	if !strings.Contains(databaseURL, "pool_max_conns") {
 		config.MaxConns = max(config.MaxConns, 16)
 	}
+	// Every statement here is short, and compiling one takes longer than running it. It is no parameter of the connection's
+	// start, which poolers refuse where they do not know it.
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, "set jit = off"); err != nil {
+			return fmt.Errorf("turning off just-in-time compilation: %w", interpret(err))
+		}
+		return nil
+	}
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {
 		return nil, fmt.Errorf("opening the pool: %w", interpret(err))
@@ -61,7 +70,7 @@ func Open(databaseURL, applicationName string) (*Store, error) {
 
 // New makes a Store of a pool that the caller opened; Close closes it.
 func New(pool *pgxpool.Pool) *Store {
-	return &Store{pool: pool, q: dbsqlc.New()}
+	return &Store{pool: pool, q: dbsqlc.New(), counts: newRemembered[dbsqlc.StatusCountsRow]()}
 }
 
 // Pool is the pool below, for River.

@@ -468,7 +468,7 @@ with named as materialized (
       from polar.checkout k
       join polar.checkout_request r on r.id = k.request_id
       join polar.customer c on c.id = k.customer_id and c.deleted_at is null
-     where k.status = 'succeeded' and (r.customer_id = c.id or c.created_at >= k.created_at)
+     where k.status = 'succeeded' and r.external_customer_id is not null and (r.customer_id = c.id or c.created_at >= k.created_at)
        and not exists (select from polar.customer_link l where l.customer_id = k.customer_id and l.local_user_id = r.external_customer_id)
        and not exists (select from polar.customer_link l where l.customer_id = k.customer_id and l.basis = 'manual')
 ), undecided as materialized (
@@ -607,4 +607,26 @@ select pg_advisory_xact_lock(hashtextextended(k.key, 0))
 func (q *Queries) LockKeys(ctx context.Context, db DBTX, keys []string) error {
 	_, err := db.Exec(ctx, lockKeys, keys)
 	return err
+}
+
+const relinkDone = `-- name: RelinkDone :exec
+update polar.relink r set done_at = now(), took = $1::interval
+`
+
+func (q *Queries) RelinkDone(ctx context.Context, db DBTX, took time.Duration) error {
+	_, err := db.Exec(ctx, relinkDone, took)
+	return err
+}
+
+const relinkDue = `-- name: RelinkDue :one
+select (r.took < interval '50 ms' or r.done_at < now() - least(r.took * $1::integer, $2::interval))::boolean as due from polar.relink r
+`
+
+// Whether the two above are to be asked again: at once where they cost next to nothing, else after many times as long as
+// they took.
+func (q *Queries) RelinkDue(ctx context.Context, db DBTX, times int32, atMost time.Duration) (bool, error) {
+	row := db.QueryRow(ctx, relinkDue, times, atMost)
+	var due bool
+	err := row.Scan(&due)
+	return due, err
 }

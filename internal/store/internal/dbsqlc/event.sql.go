@@ -11,12 +11,16 @@ import (
 )
 
 const eventCountByState = `-- name: EventCountByState :many
-select 'failed'::text as state, count(*)::bigint as events from polar.event_outcome o where o.state = 'failed'
+select 'failed'::text as state, count(*)::bigint as events
+  from (select from polar.event_outcome o where o.state = 'failed' limit $1::integer) f
 union all
 select 'received'::text, count(*)::bigint
-  from polar.event_log l
- where l.seq > (select s.swept_seq from polar.event_sweep s)
-   and not exists (select from polar.event_outcome o where o.seq = l.seq)
+  from (select l.seq
+          from polar.event_log l
+         where l.seq > (select s.swept_seq from polar.event_sweep s)
+           and (select o.seq from polar.event_outcome o where o.seq = l.seq) is null
+         order by l.seq
+         limit $1::integer) w
 `
 
 type EventCountByStateRow struct {
@@ -24,9 +28,10 @@ type EventCountByStateRow struct {
 	Events int64
 }
 
-// Only what is not applied is counted: the applied ones may be millions.
-func (q *Queries) EventCountByState(ctx context.Context, db DBTX) ([]EventCountByStateRow, error) {
-	rows, err := db.Query(ctx, eventCountByState)
+// Only what is not applied is counted, and of that at most so many: the applied ones may be millions. Outcomes are looked
+// up one by one: a planner that does not know how little is left would read all of them for a join.
+func (q *Queries) EventCountByState(ctx context.Context, db DBTX, maxRows int32) ([]EventCountByStateRow, error) {
+	rows, err := db.Query(ctx, eventCountByState, maxRows)
 	if err != nil {
 		return nil, err
 	}

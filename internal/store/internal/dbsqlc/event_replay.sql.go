@@ -143,7 +143,6 @@ func (q *Queries) EventListOfSeqs(ctx context.Context, db DBTX, seqs []int64, ma
 }
 
 const eventReplayCount = `-- name: EventReplayCount :one
-
 select count(l.body)::bigint as events, (count(*) - count(l.body))::bigint as bodiless, coalesce(max(l.seq), 0)::bigint as last_seq
   from polar.event_log l
  where l.seq > $1
@@ -163,8 +162,6 @@ type EventReplayCountRow struct {
 	LastSeq  int64
 }
 
-// Events that are applied again, and those from which the mirror is rebuilt: read in order, a bounded number of rows
-// and bytes at a time. Sizes are told without reading the bodies. An event whose body is no longer kept is left out.
 func (q *Queries) EventReplayCount(ctx context.Context, db DBTX, arg EventReplayCountParams) (EventReplayCountRow, error) {
 	row := db.QueryRow(ctx, eventReplayCount, arg.After, arg.Since, arg.Types)
 	var i EventReplayCountRow
@@ -355,4 +352,31 @@ func (q *Queries) EventReplayWindow(ctx context.Context, db DBTX, arg EventRepla
 	var last_seq int64
 	err := row.Scan(&last_seq)
 	return last_seq, err
+}
+
+const eventSeqSince = `-- name: EventSeqSince :one
+
+with recursive halving (step, low, high) as (
+    select 0, coalesce((select min(l.seq) from polar.event_log l), 1), coalesce((select max(l.seq) from polar.event_log l), 0) + 1
+    union all
+    select h.step + 1,
+           case when m.received_at < $1::timestamptz then m.seq + 1 else h.low end,
+           case when m.received_at < $1::timestamptz then h.high else (h.low + h.high) / 2 end
+      from halving h
+      left join lateral (
+               select l.seq, l.received_at from polar.event_log l where l.seq >= (h.low + h.high) / 2 order by l.seq limit 1) m on true
+     where h.low < h.high
+)
+select h.low::bigint as seq from halving h order by h.step desc limit 1
+`
+
+// Events that are applied again, and those from which the mirror is rebuilt: read in order, a bounded number of rows
+// and bytes at a time. Sizes are told without reading the bodies. An event whose body is no longer kept is left out.
+// Before which event_log.seq all were received before a time, up to the little by which the order of arrival and the clock
+// disagree; found by halving, as there is no index by time.
+func (q *Queries) EventSeqSince(ctx context.Context, db DBTX, since time.Time) (int64, error) {
+	row := db.QueryRow(ctx, eventSeqSince, since)
+	var seq int64
+	err := row.Scan(&seq)
+	return seq, err
 }

@@ -156,9 +156,15 @@ func (q *Queries) RiverJobReturnLost(ctx context.Context, db DBTX, arg RiverJobR
 }
 
 const statusCounts = `-- name: StatusCounts :one
-select (select count(*) from polar.customer c where c.deleted_at is null)::bigint as customers,
+with customers as materialized (
+    select count(*) as living, count(*) filter (where l.customer_id is null) as unlinked
+      from polar.customer c
+      left join polar.customer_link l on l.customer_id = c.id
+     where c.deleted_at is null
+)
+select (select c.living from customers c)::bigint as customers,
        (select count(*) from polar.customer_link)::bigint as linked,
-       (select count(*) from polar.unlinked_customer)::bigint as unlinked,
+       (select c.unlinked from customers c)::bigint as unlinked,
        (select count(*) from polar.link_conflict f where f.resolved_at is null)::bigint as open_conflicts,
        (select count(*) from polar.open_drift d where not d.is_benign)::bigint as open_drift,
        (select count(*) from polar.checkout_request r where r.state in ('queued', 'creating'))::bigint as requests_waiting,
@@ -181,6 +187,7 @@ type StatusCountsRow struct {
 	WorkersAlive      int64
 }
 
+// Customers are read once: this is most of what it costs where there are many.
 func (q *Queries) StatusCounts(ctx context.Context, db DBTX) (StatusCountsRow, error) {
 	row := db.QueryRow(ctx, statusCounts)
 	var i StatusCountsRow
