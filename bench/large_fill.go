@@ -16,11 +16,11 @@ import (
 
 // What the large database is made of: events of 90 days, and somewhat more that are due to go.
 const (
-	eventsPerObjects = 48   // events of one buyer, who has six objects: customer, member, checkout, order, subscription, grant
+	eventsPerObjects = 48 // events of one buyer, who has six objects: customer, member, checkout, order, subscription, grant
 	fillChunk        = 50_000
 	bytesPerEvent    = 2400 // of disk, with its share of the mirror, the indexes and the write-ahead log while it is filled
 	keptDays         = 90
-	oldShare         = 45 // so many days later there is one that is older than that
+	oldShare         = 22 // for so many days there is one more, which is older than that
 )
 
 // fillFunctions make every id, time and text of a number, so that one database can be filled by several at once. They are

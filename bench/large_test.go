@@ -17,11 +17,11 @@ func checkLarge(t *testing.T, o options, l *Large) {
 	}
 	for _, name := range []string{onEmpty, onLarge} {
 		on := l.on(name)
-		if on == nil || on.Receive.Rate <= 0 || on.Apply.Rate <= 0 || on.Apply.Events != o.largeApply || on.Linked.Latency.Count != int64(linkRate*o.seconds) {
+		if on == nil || on.Receive.Rate <= 0 || on.Later.Rate <= 0 || on.Apply.Rate <= 0 || on.Apply.Events != o.largeApply || on.Linked.Latency.Count != int64(linkRate*o.seconds) {
 			t.Errorf("the %s database came to %+v", name, on)
 		}
 	}
-	if len(l.Goals) != 2 || l.Pruned.Alone <= 0 || l.Pruned.Receive.Rate <= 0 {
+	if len(l.Goals) != 3 || l.Pruned.Alone <= 0 || l.Pruned.Receive.Rate <= 0 {
 		t.Errorf("goals are %v, and pruning came to %+v", l.Goals, l.Pruned)
 	}
 	if len(l.Plans) != len(planCases) {
@@ -43,7 +43,7 @@ func TestQueriesBecomeStatementsOfPostgreSQL(t *testing.T) {
 	dir := t.TempDir()
 	file := `-- name: First :many
 -- What it is for, with @no parameter.
-select sqlc.embed(r), 'replay --failed' from t r -- why
+select 'replay --failed', sqlc.embed(r) from t r -- why
  where r.a @> @ids::text[] and r.b = sqlc.narg('since')::timestamptz and r.c = any (@ids::text[]);
 
 -- name: Second :exec
@@ -57,7 +57,7 @@ select 1;
 		t.Fatal(err)
 	}
 	statement, names := prepared(queries["First"])
-	if want := "select r.*, 'replay --failed' from t r\n where r.a @> $1::text[] and r.b = $2::timestamptz and r.c = any ($1::text[])"; statement != want {
+	if want := "select 'replay --failed', r.* from t r\n where r.a @> $1::text[] and r.b = $2::timestamptz and r.c = any ($1::text[])"; statement != want {
 		t.Errorf("the statement is\n%s\nwant\n%s", statement, want)
 	}
 	if !slices.Equal(names, []string{"ids", "since"}) {

@@ -36,6 +36,7 @@ type options struct {
 	rows       int
 	largeApply int
 	plansOnly  bool
+	soak       time.Duration
 }
 
 // What the goals speak of.
@@ -78,6 +79,7 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.customers, "customers", 100_000, "customers that are swept")
 	flags.IntVar(&o.rows, "rows", 10_000_000, "stored events of large; ten million take 20 GB of disk")
 	flags.BoolVar(&o.plansOnly, "plans", false, "of large only the plans, for work on a query")
+	flags.DurationVar(&o.soak, "soak", 20*time.Second, "of large: of receiving, before it is measured for the second time")
 	flags.IntVar(&o.largeApply, "large-apply", 40_000, "events that large applies")
 	if err := flags.Parse(args); err != nil {
 		return options{}, fmt.Errorf("reading the flags: %w", err)
@@ -86,7 +88,7 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 		connections, sizes, rates = "1,256", "2000", "20,100"
 		o.rounds, o.focusRounds, o.longRounds, o.duration, o.warm = 1, 1, 1, 300*time.Millisecond, 50*time.Millisecond
 		o.events, o.seconds, o.checkouts, o.customers = 800, 1, 5, 500
-		o.rows, o.largeApply = 4800, 320
+		o.rows, o.largeApply, o.soak = 4800, 320, 100*time.Millisecond
 	}
 	if large {
 		o.customers = 1_000_000

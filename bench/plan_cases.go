@@ -31,7 +31,7 @@ with batches as (select nextval('polar.event_batch') as number from generate_ser
 )
 insert into polar.event_log (webhook_id, type, object_id, occurred_at, received_at, batch, body)
 select gen_random_uuid()::text, l.type, l.object_id, now(), now() - interval '2 minutes', b.number, l.body
-  from batches b cross join (select * from polar.event_log order by seq limit 40) l;`
+  from batches b cross join (select e.type, e.object_id, e.body from polar.event_log e order by e.seq limit 40) l;`
 
 // arrivedAndApplied are such events after their turn.
 const arrivedAndApplied = arrived + `
@@ -50,7 +50,7 @@ var delivered = map[string]string{
 
 // versions are newer versions of stored objects of a type.
 func versions(table string) map[string]string {
-	some := "(select %s from (select * from polar." + table + " order by id limit 64) o)"
+	some := "(select %s from (select t.id, t.doc from polar." + table + " t order by t.id limit 64) o)"
 	pick := func(what string) string { return fmt.Sprintf(some, what) }
 	return map[string]string{
 		"object_type": "'" + strings.Trim(table, `"`) + "'", "ids": pick("array_agg(o.id order by o.id)"),
@@ -64,8 +64,8 @@ func versions(table string) map[string]string {
 func read(table string) map[string]string {
 	return map[string]string{
 		"object_type": "'" + strings.Trim(table, `"`) + "'", "read_at": "now()",
-		"ids":  "(select array_agg(o.id order by o.id) from (select * from polar." + table + " order by created_at limit 100) o)",
-		"docs": "(select array_agg(o.doc order by o.id) from (select * from polar." + table + " order by created_at limit 100) o)",
+		"ids":  "(select array_agg(o.id order by o.id) from (select t.id, t.doc from polar." + table + " t order by t.created_at limit 100) o)",
+		"docs": "(select array_agg(o.doc order by o.id) from (select t.id, t.doc from polar." + table + " t order by t.created_at limit 100) o)",
 	}
 }
 
@@ -95,12 +95,15 @@ var drifted = map[string]string{
 	"remotes": "array_fill('Bob'::text, array[20])", "remote_nulls": "array_fill(false, array[20])", "causes": "array_fill('lost_event'::text, array[20])",
 }
 
-// for some rows of a list.
+// firstRows is for a page of a list.
 func firstRows(n string) map[string]string { return map[string]string{"max_rows": n} }
 
+// ofCustomers is for what is asked of some customers at once.
 func ofCustomers() map[string]string {
-	return map[string]string{"ids": someCustomers, "customer_ids": someCustomers, "local_user_ids": someUsers, "bases": "array_fill('external_id'::text, array[64])",
-		"checkout_ids": someCheckouts, "reasons": "array_fill('unlinked'::text, array[64])", "actor": "'truenorth'", "note": "''", "ended_by": "'truenorth'", "end_note": "''"}
+	return map[string]string{
+		"ids": someCustomers, "customer_ids": someCustomers, "local_user_ids": someUsers, "bases": "array_fill('external_id'::text, array[64])",
+		"checkout_ids": someCheckouts, "reasons": "array_fill('unlinked'::text, array[64])", "actor": "'truenorth'", "note": "''", "ended_by": "'truenorth'", "end_note": "''",
+	}
 }
 
 // views are what apps ask, on connections of their own.
@@ -209,6 +212,7 @@ var planCases = slices.Concat(
 	}),
 	grouped("Status, metrics and console", []planCase{
 		{query: "StatusCounts"},
+		{query: "StatusCountsOpen"},
 		{query: "EventCountByState", before: arrived, values: firstRows("100000")},
 		{query: "EventLastReceivedAt"},
 		{query: "EventOldestReceivedAt"},

@@ -56,7 +56,7 @@ select j.queue, j.state::text as state, count(*)::bigint as jobs, coalesce(extra
  order by j.queue, j.state;
 
 -- name: StatusCounts :one
--- Customers are read once: this is most of what it costs where there are many.
+-- What grows with a product's users. Customers are read once: this is most of what it costs.
 with customers as materialized (
     select count(*) as living, count(*) filter (where l.customer_id is null) as unlinked
       from polar.customer c
@@ -66,10 +66,13 @@ with customers as materialized (
 select (select c.living from customers c)::bigint as customers,
        (select count(*) from polar.customer_link)::bigint as linked,
        (select c.unlinked from customers c)::bigint as unlinked,
-       (select count(*) from polar.link_conflict f where f.resolved_at is null)::bigint as open_conflicts,
+       (select count(*) from polar.checkout_request r where r.state = 'succeeded')::bigint as requests_succeeded;
+
+-- name: StatusCountsOpen :one
+-- What waits for somebody or something: each by an index of little else.
+select (select count(*) from polar.link_conflict f where f.resolved_at is null)::bigint as open_conflicts,
        (select count(*) from polar.open_drift d where not d.is_benign)::bigint as open_drift,
        (select count(*) from polar.checkout_request r where r.state in ('queued', 'creating'))::bigint as requests_waiting,
        (select count(*) from polar.checkout_request r where r.state = 'open')::bigint as requests_open,
-       (select count(*) from polar.checkout_request r where r.state = 'succeeded')::bigint as requests_succeeded,
        (select count(*) from polar.checkout_request r where r.state = 'failed')::bigint as requests_failed,
        (select count(*) from polar.worker_process p where p.seen_at > now() - interval '15 seconds')::bigint as workers_alive;

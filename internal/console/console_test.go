@@ -24,6 +24,32 @@ func TestAnEmptyDatabaseGivesAPageThatSaysSo(t *testing.T) {
 	wantNoText(t, page, "create-checkout", "data-refresh", "http-equiv")
 }
 
+func TestNumbersThatAreDearToCountAreRememberedAndSaidToBe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	const hint = "Counting takes long here"
+	wantNoText(t, w.page("/"), hint)
+	// Counting waits for this, so it takes long.
+	tx, err := w.store.Pool().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "lock table polar.customer in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	first := make(chan string)
+	go func() { first <- w.page("/") }()
+	<-time.After(100 * time.Millisecond) // is what is long
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantNoText(t, <-first, hint)
+
+	ada := w.addCustomer("ada@example.com")
+	w.addConflict(ada, "usr_ada", "an older customer was matched by e-mail")
+	wantText(t, w.page("/"), hint, `<dd data-number="customers">0</dd>`, `<dd data-number="open-conflicts">1</dd>`)
+}
+
 func TestTheOverviewShowsNumbersAndNewestRows(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)

@@ -120,7 +120,8 @@ type Status struct {
 	LastEventAt       *time.Time       `json:"last_event_at"`
 	OldestEventAt     *time.Time       `json:"oldest_event_at"` // of those that are kept
 	Events            map[string]int64 `json:"events"`          // only received and failed are counted, each up to 100,000
-	CountedAt         time.Time        `json:"counted_at"`      // customers, links and requests: longer ago where that takes long
+	CountedAt         time.Time        `json:"counted_at"`      // customers, links and succeeded requests: a while ago where that takes long
+	Remembered        bool             `json:"-"`               // that they were not counted just now
 	Queues            []QueueDepth     `json:"queues"`
 	LastRuns          []ReconcileRun   `json:"last_runs"` // the newest of each type
 	Endpoint          *EndpointWatch   `json:"endpoint"`  // nil before the first look at it
@@ -132,16 +133,23 @@ const mostCounted = 100_000
 
 // ReadStatus counts what an operator asks for first.
 func (s *Store) ReadStatus(ctx context.Context) (Status, error) {
-	row, countedAt, err := s.counts.get(ctx, func(ctx context.Context) (dbsqlc.StatusCountsRow, error) { return s.q.StatusCounts(ctx, s.pool) })
+	began := time.Now()
+	counts, countedAt, err := s.counts.get(ctx, func(ctx context.Context) (dbsqlc.StatusCountsRow, error) {
+		return s.q.StatusCounts(ctx, s.pool)
+	})
+	if err != nil {
+		return Status{}, fmt.Errorf("counting customers and links: %w", interpret(err))
+	}
+	open, err := s.q.StatusCountsOpen(ctx, s.pool)
 	if err != nil {
 		return Status{}, fmt.Errorf("reading the status: %w", interpret(err))
 	}
 	status := Status{
-		Customers: row.Customers, Linked: row.Linked, Unlinked: row.Unlinked,
-		OpenConflicts: row.OpenConflicts, OpenDrift: row.OpenDrift,
-		RequestsWaiting: row.RequestsWaiting, RequestsOpen: row.RequestsOpen,
-		RequestsSucceeded: row.RequestsSucceeded, RequestsFailed: row.RequestsFailed,
-		WorkersAlive: row.WorkersAlive, Events: map[string]int64{}, CountedAt: countedAt, Queues: []QueueDepth{},
+		Customers: counts.Customers, Linked: counts.Linked, Unlinked: counts.Unlinked, RequestsSucceeded: counts.RequestsSucceeded,
+		CountedAt: countedAt, Remembered: countedAt.Before(began),
+		OpenConflicts: open.OpenConflicts, OpenDrift: open.OpenDrift,
+		RequestsWaiting: open.RequestsWaiting, RequestsOpen: open.RequestsOpen, RequestsFailed: open.RequestsFailed,
+		WorkersAlive: open.WorkersAlive, Events: map[string]int64{}, Queues: []QueueDepth{},
 	}
 	if status.Endpoint, err = optional(s.GetEndpointWatch(ctx)); err != nil {
 		return Status{}, err
@@ -157,11 +165,11 @@ func (s *Store) ReadStatus(ctx context.Context) (Status, error) {
 	if status.OldestEventAt, err = optional(oldest, interpret(err)); err != nil {
 		return Status{}, fmt.Errorf("reading the oldest event: %w", err)
 	}
-	counts, err := s.q.EventCountByState(ctx, s.pool, mostCounted)
+	events, err := s.q.EventCountByState(ctx, s.pool, mostCounted)
 	if err != nil {
 		return Status{}, fmt.Errorf("counting events: %w", interpret(err))
 	}
-	for _, c := range counts {
+	for _, c := range events {
 		status.Events[c.State] = c.Events
 	}
 	if status.LastRuns, err = s.ListLastRuns(ctx); err != nil {

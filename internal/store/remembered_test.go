@@ -26,8 +26,8 @@ func TestWhatTakesLongToFindOutIsRememberedForAWhile(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				r, found := newRemembered[int](), 0
-				find := func(context.Context) (int, error) {
-					time.Sleep(test.takes)
+				find := func(context.Context) (int, error) { //nolint:unparam // as get wants it
+					<-time.After(test.takes)
 					found++
 					return found, nil
 				}
@@ -43,7 +43,7 @@ func TestWhatTakesLongToFindOutIsRememberedForAWhile(t *testing.T) {
 					}
 				}
 				ask(1)
-				time.Sleep(test.after)
+				<-time.After(test.after)
 				ask(test.found)
 				if found != test.found {
 					t.Errorf("found out %d times, want %d", found, test.found)
@@ -59,7 +59,7 @@ func TestAFailureIsNotRemembered(t *testing.T) {
 		r, away := newRemembered[int](), errors.New("away")
 		find := func(err error) func(context.Context) (int, error) {
 			return func(context.Context) (int, error) {
-				time.Sleep(time.Second)
+				<-time.After(time.Second)
 				return 7, err
 			}
 		}

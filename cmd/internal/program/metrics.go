@@ -25,8 +25,8 @@ func metricsHandler(s *store.Store, logger *slog.Logger) http.Handler {
 
 var (
 	descUp        = prometheus.NewDesc("truenorth_database_up", "1 if the database answered this scrape.", nil, nil)
-	descEvents    = prometheus.NewDesc("truenorth_events", "Events that are not applied, by state.", []string{"state"}, nil)
-	descCustomers = prometheus.NewDesc("truenorth_customers", "Living customers of the mirror, by whether they are linked.", []string{"linked"}, nil)
+	descEvents    = prometheus.NewDesc("truenorth_events", "Events that are not applied, by state; each is counted up to 100,000.", []string{"state"}, nil)
+	descCustomers = prometheus.NewDesc("truenorth_customers", "Living customers of the mirror, by whether they are linked; up to two minutes old where counting takes long.", []string{"linked"}, nil)
 	descConflicts = prometheus.NewDesc("truenorth_link_conflicts_open", "Link conflicts that wait for a person.", nil, nil)
 	descDrift     = prometheus.NewDesc("truenorth_drift_open", "Open differences between Polar and the mirror.", nil, nil)
 	descRequests  = prometheus.NewDesc("truenorth_checkout_requests", "Checkout requests by state.", []string{"state"}, nil)
