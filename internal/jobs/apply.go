@@ -89,30 +89,30 @@ func (r *Runner) applyBatch(ctx context.Context, args ApplyEventsArgs) (events i
 	return len(alone), failed, err
 }
 
-// applyEvents brings events into the mirror in one transaction. Where Postgres refuses content, it halves the batch
-// until the event at fault stands alone: the rest applies, and that one fails with its reason. It returns those that
-// failed, in order.
+// applyEvents brings events into the mirror in one transaction. What Postgres refuses fails alone, with its reason, and the
+// rest applies. It returns those that failed, in order.
 func (r *Runner) applyEvents(ctx context.Context, events []store.Event) (failed []EventFailure, err error) {
-	c := decodeEvents(events)
-	err = r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyChange(ctx, tx, c) })
-	if err == nil {
-		return c.failures(), nil
-	}
-	if !errors.Is(err, store.ErrRefused) {
-		return nil, err
-	}
-	if len(events) == 1 {
-		r.logger.WarnContext(ctx, "event refused", slog.String("webhook_id", events[0].WebhookID), slog.String("type", events[0].Type), slog.String("error", err.Error()))
-		c.outcomes[0].Error = err.Error()
-		return c.failures(), r.settleRefused(ctx, c)
-	}
-	half := len(events) / 2
-	first, err := r.applyEvents(ctx, events[:half])
-	if err != nil {
-		return first, err
-	}
-	second, err := r.applyEvents(ctx, events[half:])
-	return append(first, second...), err
+	err = store.Isolate(events, func(events []store.Event) error {
+		c := decodeEvents(events)
+		if err := r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyChange(ctx, tx, c) }); err != nil {
+			return err
+		}
+		failed = append(failed, c.failures()...)
+		return nil
+	}, func(event store.Event, refused error) error {
+		r.logger.WarnContext(ctx, "event refused", slog.String("webhook_id", event.WebhookID), slog.String("type", event.Type), slog.String("error", refused.Error()))
+		c := refusedChange(event, refused)
+		failed = append(failed, c.failures()...)
+		return r.settleRefused(ctx, c)
+	})
+	return failed, err
+}
+
+// refusedChange is the change of one event that Postgres refuses.
+func refusedChange(event store.Event, refused error) *change {
+	c := decodeEvents([]store.Event{event})
+	c.outcomes[0].Error = refused.Error()
+	return c
 }
 
 // EventFailure is an event that could not be applied.
