@@ -48,15 +48,15 @@ func insertEvents(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX, delive
 			return Stored{New: 1}, nil
 		}
 	}
-	params := dbsqlc.EventInsertManyParams{Notify: wake}
-	for _, d := range deliveries {
-		body, exact := bodyText(d.Body)
-		params.WebhookIds = append(params.WebhookIds, d.WebhookID)
-		params.Types = append(params.Types, d.Type)
-		params.ObjectIds = append(params.ObjectIds, d.ObjectID)
-		params.OccurredAts = append(params.OccurredAts, storable(d.OccurredAt))
-		params.Bodies = append(params.Bodies, body)
-		params.BodyBytes = append(params.BodyBytes, exact)
+	n := len(deliveries)
+	params := dbsqlc.EventInsertManyParams{
+		Notify: wake, WebhookIds: make([]string, n), Types: make([]string, n), ObjectIds: make([]string, n),
+		OccurredAts: make([]time.Time, n), Bodies: make([]string, n), BodyBytes: make([][]byte, n),
+	}
+	for i, d := range deliveries {
+		params.WebhookIds[i], params.Types[i], params.ObjectIds[i] = d.WebhookID, d.Type, d.ObjectID
+		params.OccurredAts[i] = storable(d.OccurredAt)
+		params.Bodies[i], params.BodyBytes[i] = bodyText(d.Body)
 	}
 	row, err := q.EventInsertMany(ctx, db, params)
 	if err != nil {
