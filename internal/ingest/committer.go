@@ -64,12 +64,8 @@ func (c *committer) commit(w *waiter) error {
 		return <-w.done
 	}
 	c.writers++
-	batch := c.take()
 	c.mu.Unlock()
-	c.write(batch) // w alone
-	if c.mayGoOn() {
-		go c.work()
-	}
+	go c.work()
 	return <-w.done
 }
 
@@ -117,7 +113,7 @@ func (c *committer) take() []*waiter {
 // write stores a batch and tells those who wait.
 func (c *committer) write(batch []*waiter) {
 	batch = slices.DeleteFunc(batch, func(w *waiter) bool {
-		if len(batch) == 1 || time.Since(w.since) < maxWait {
+		if time.Since(w.since) < maxWait {
 			return false
 		}
 		w.done <- errSlow

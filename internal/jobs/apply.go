@@ -50,7 +50,7 @@ type applyEventsWorker struct {
 func (w *applyEventsWorker) Work(ctx context.Context, job *river.Job[ApplyEventsArgs]) error {
 	started := time.Now()
 	r := w.runner
-	events, failed, err := r.applyBatch(ctx, job.Args)
+	events, failed, err := r.applyBatch(ctx, job.Args, job.Attempt)
 	if err != nil || events == 0 {
 		return err
 	}
@@ -59,14 +59,18 @@ func (w *applyEventsWorker) Work(ctx context.Context, job *river.Job[ApplyEvents
 	return nil
 }
 
-// applyBatch tells how many events there were to apply, and which of them failed.
-func (r *Runner) applyBatch(ctx context.Context, args ApplyEventsArgs) (events int, failed []EventFailure, err error) {
+// applyBatch tells how many events there were to apply, and which of them failed. What failed before is tried alone: what
+// waits beside it may be why.
+func (r *Runner) applyBatch(ctx context.Context, args ApplyEventsArgs, attempt int) (events int, failed []EventFailure, err error) {
 	var alone []store.Event
-	if len(args.Events) > 0 {
+	switch {
+	case len(args.Events) > 0:
 		alone, err = r.store.ListEvents(ctx, args.Events)
-	} else {
+	case attempt > 1:
+		alone, err = r.store.ListEventsByBatch(ctx, args.Batch)
+	default:
 		var c *change
-		err = r.store.InTx(ctx, func(tx *store.Tx) error {
+		err = r.store.InBoundedTx(ctx, r.timing.deadAfter, jobTimeout, func(tx *store.Tx) error {
 			taken, err := tx.TakeEvents(ctx, args.Batch, args.Size, r.id, mostTogether)
 			if err != nil {
 				return err

@@ -8,7 +8,7 @@ import "errors"
 func Isolate[T any](items []T, do func(items []T) error, alone func(item T, refused error) error) error {
 	err := do(items)
 	switch {
-	case !errors.Is(err, ErrRefused):
+	case !errors.Is(err, ErrRefused), len(items) == 0:
 		return err
 	case len(items) == 1:
 		return alone(items[0], err)
