@@ -16,7 +16,7 @@ with batch as materialized (
     select g.webhook_id, g.type, nullif(g.object_id, ''), nullif(g.occurred_at, '0001-01-01 00:00:00+00'), b.number, g.body, nullif(g.body_bytes, '')
       from given g, batch b
     on conflict (webhook_id) do nothing
-    returning seq, webhook_id
+    returning seq, webhook_id, octet_length(body) as bytes
 ), known as materialized ( -- hardly ever any, and then nothing is looked for
     select g.webhook_id
       from given g
@@ -29,7 +29,7 @@ with batch as materialized (
       join polar.event_outcome o on o.seq = l.seq and o.state = 'failed'
 ), job as (
     insert into polar.river_job (kind, args, queue, max_attempts)
-    select 'apply_events', jsonb_build_object('batch', b.number, 'size', (select count(*) from stored)), 'events', 1000
+    select 'apply_events', jsonb_build_object('batch', b.number, 'size', (select greatest(count(*), sum(s.bytes) / 16384) from stored s)), 'events', 1000
       from batch b
      where exists (select from stored)
     union all
@@ -55,10 +55,10 @@ with stored as (
     values (@webhook_id::text, @type::text, nullif(@object_id::text, ''), nullif(@occurred_at::timestamptz, '0001-01-01 00:00:00+00'),
             nextval('polar.event_batch'), @body::text, nullif(@body_bytes::bytea, ''))
     on conflict (webhook_id) do nothing
-    returning batch
+    returning batch, octet_length(body) as bytes
 ), job as (
     insert into polar.river_job (kind, args, queue, max_attempts)
-    select 'apply_events', jsonb_build_object('batch', s.batch, 'size', 1), 'events', 1000
+    select 'apply_events', jsonb_build_object('batch', s.batch, 'size', greatest(1, s.bytes / 16384)), 'events', 1000
       from stored s
     returning case when @notify::boolean then pg_notify('polar.river_insert', '{"queue":"events"}')::text end as woken
 )
@@ -72,18 +72,29 @@ select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
  order by l.seq;
 
 -- name: EventTakeMany :many
--- The events of a batch that are not applied, and with them those of other batches whose jobs wait for a worker: at most
--- so many jobs, and as many of these as bear no more than room events. Those jobs are completed here, so that they are
--- done if and when this transaction commits.
-with waiting as (
+-- The events of a batch that are not applied, and with them those of other batches whose jobs wait for a worker, as many as
+-- there is room for. Those jobs are completed here, so that they are done if and when this transaction commits. The first few
+-- tell whether the rest are small too: few more jobs are locked than are taken.
+with head as (
     select j.id, (j.args ->> 'batch')::bigint as batch, (j.args ->> 'size')::bigint as size
       from polar.river_job j
      where j.state = 'available' and j.queue = 'events' and j.kind = 'apply_events' and j.scheduled_at <= now() and j.args ? 'size'
+       and @room::bigint > 0
+     order by j.priority, j.scheduled_at, j.id
+     limit 16
+       for update skip locked
+), rest as (
+    select j.id, (j.args ->> 'batch')::bigint as batch, (j.args ->> 'size')::bigint as size
+      from polar.river_job j
+     where j.state = 'available' and j.queue = 'events' and j.kind = 'apply_events' and j.scheduled_at <= now() and j.args ? 'size'
+       and j.id <> all (array(select h.id from head h))
+       and (select count(*) = 16 and sum(h.size) <= 2 * 16 from head h)
      order by j.priority, j.scheduled_at, j.id
      limit @jobs::bigint
        for update skip locked
 ), summed as (
-    select w.id, w.batch, sum(w.size) over (order by w.id) as events from waiting w
+    select w.id, w.batch, sum(w.size) over (order by w.id) as events
+      from (select h.id, h.batch, h.size from head h union all select r.id, r.batch, r.size from rest r) w
 ), taken as (
     update polar.river_job j
        set state = 'completed', finalized_at = now(), attempt = j.attempt + 1, attempted_at = now(),

@@ -64,12 +64,8 @@ func (c *committer) commit(w *waiter) error {
 		return <-w.done
 	}
 	c.writers++
-	batch := c.take()
 	c.mu.Unlock()
-	c.write(batch) // w alone
-	if c.mayGoOn() {
-		go c.work()
-	}
+	go c.work()
 	return <-w.done
 }
 
@@ -117,7 +113,7 @@ func (c *committer) take() []*waiter {
 // write stores a batch and tells those who wait.
 func (c *committer) write(batch []*waiter) {
 	batch = slices.DeleteFunc(batch, func(w *waiter) bool {
-		if len(batch) == 1 || time.Since(w.since) < maxWait {
+		if time.Since(w.since) < maxWait {
 			return false
 		}
 		w.done <- errSlow
@@ -128,28 +124,29 @@ func (c *committer) write(batch []*waiter) {
 	// Polar hangs up after 10 seconds. What is committed after that is a duplicate later, never a loss.
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
-	c.insert(ctx, batch)
+	if len(batch) > 0 {
+		c.insert(ctx, batch)
+	}
 }
 
-// insert stores deliveries in one transaction. One that Postgres refuses does not fail its neighbours: the batch is
-// halved until it stands alone.
+// insert stores deliveries in one transaction. One that Postgres refuses does not fail its neighbours.
 func (c *committer) insert(ctx context.Context, batch []*waiter) {
-	if len(batch) == 0 {
-		return
-	}
-	stored, err := c.store.InsertEvents(ctx, distinct(batch), c.mayWake())
-	if len(batch) > 1 && errors.Is(err, store.ErrRefused) {
-		half := len(batch) / 2
-		c.insert(ctx, batch[:half])
-		c.insert(ctx, batch[half:])
-		return
-	}
-	for i, w := range batch {
-		id := w.delivery.WebhookID
-		w.duplicate = slices.Contains(stored.Known, id) || i > 0 && batch[i-1].delivery.WebhookID == id
-		w.again = slices.Contains(stored.Again, id)
-		w.done <- err
-	}
+	_ = store.Isolate(batch, func(batch []*waiter) error {
+		stored, err := c.store.InsertEvents(ctx, distinct(batch), c.mayWake())
+		if errors.Is(err, store.ErrRefused) {
+			return err
+		}
+		for i, w := range batch {
+			id := w.delivery.WebhookID
+			w.duplicate = slices.Contains(stored.Known, id) || i > 0 && batch[i-1].delivery.WebhookID == id
+			w.again = slices.Contains(stored.Again, id)
+			w.done <- err
+		}
+		return nil // each of the batch has its answer
+	}, func(w *waiter, refused error) error {
+		w.done <- refused
+		return nil
+	})
 }
 
 // distinct are the deliveries of a sorted batch, each id once.

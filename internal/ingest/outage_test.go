@@ -118,6 +118,17 @@ func TestPostgresThatNobodyServesGets503(t *testing.T) {
 
 func TestPostgresThatHangsGets503InTime(t *testing.T) {
 	t.Parallel()
+	// As many as are stored at once, one more, which waits for these, and more than the pool has connections.
+	for _, deliveries := range []int{writers + 1, 12} {
+		t.Run(strconv.Itoa(deliveries), func(t *testing.T) {
+			t.Parallel()
+			hangingPostgres(t, deliveries)
+		})
+	}
+}
+
+func hangingPostgres(t *testing.T, deliveries int) {
+	t.Helper()
 
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -143,9 +154,8 @@ func TestPostgresThatHangsGets503InTime(t *testing.T) {
 	}
 	t.Cleanup(s.Close)
 	e := newEdge(t, edgeOptions{events: s})
-	// More at once than the pool has connections: who waits for one is answered in time too.
 	var all sync.WaitGroup
-	for range 12 {
+	for range deliveries {
 		all.Go(func() { e.wantUnavailable(newID()) })
 	}
 	e.wantProbes(http.StatusServiceUnavailable)

@@ -50,7 +50,7 @@ type applyEventsWorker struct {
 func (w *applyEventsWorker) Work(ctx context.Context, job *river.Job[ApplyEventsArgs]) error {
 	started := time.Now()
 	r := w.runner
-	events, failed, err := r.applyBatch(ctx, job.Args)
+	events, failed, err := r.applyBatch(ctx, job.Args, job.Attempt)
 	if err != nil || events == 0 {
 		return err
 	}
@@ -59,14 +59,18 @@ func (w *applyEventsWorker) Work(ctx context.Context, job *river.Job[ApplyEvents
 	return nil
 }
 
-// applyBatch tells how many events there were to apply, and which of them failed.
-func (r *Runner) applyBatch(ctx context.Context, args ApplyEventsArgs) (events int, failed []EventFailure, err error) {
+// applyBatch tells how many events there were to apply, and which of them failed. What failed before is tried alone: what
+// waits beside it may be why.
+func (r *Runner) applyBatch(ctx context.Context, args ApplyEventsArgs, attempt int) (events int, failed []EventFailure, err error) {
 	var alone []store.Event
-	if len(args.Events) > 0 {
+	switch {
+	case len(args.Events) > 0:
 		alone, err = r.store.ListEvents(ctx, args.Events)
-	} else {
+	case attempt > 1:
+		alone, err = r.store.ListEventsByBatch(ctx, args.Batch)
+	default:
 		var c *change
-		err = r.store.InTx(ctx, func(tx *store.Tx) error {
+		err = r.store.InBoundedTx(ctx, r.timing.deadAfter, jobTimeout, func(tx *store.Tx) error {
 			taken, err := tx.TakeEvents(ctx, args.Batch, args.Size, r.id, mostTogether)
 			if err != nil {
 				return err
@@ -89,30 +93,30 @@ func (r *Runner) applyBatch(ctx context.Context, args ApplyEventsArgs) (events i
 	return len(alone), failed, err
 }
 
-// applyEvents brings events into the mirror in one transaction. Where Postgres refuses content, it halves the batch
-// until the event at fault stands alone: the rest applies, and that one fails with its reason. It returns those that
-// failed, in order.
+// applyEvents brings events into the mirror in one transaction. What Postgres refuses fails alone, with its reason, and the
+// rest applies. It returns those that failed, in order.
 func (r *Runner) applyEvents(ctx context.Context, events []store.Event) (failed []EventFailure, err error) {
-	c := decodeEvents(events)
-	err = r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyChange(ctx, tx, c) })
-	if err == nil {
-		return c.failures(), nil
-	}
-	if !errors.Is(err, store.ErrRefused) {
-		return nil, err
-	}
-	if len(events) == 1 {
-		r.logger.WarnContext(ctx, "event refused", slog.String("webhook_id", events[0].WebhookID), slog.String("type", events[0].Type), slog.String("error", err.Error()))
-		c.outcomes[0].Error = err.Error()
-		return c.failures(), r.settleRefused(ctx, c)
-	}
-	half := len(events) / 2
-	first, err := r.applyEvents(ctx, events[:half])
-	if err != nil {
-		return first, err
-	}
-	second, err := r.applyEvents(ctx, events[half:])
-	return append(first, second...), err
+	err = store.Isolate(events, func(events []store.Event) error {
+		c := decodeEvents(events)
+		if err := r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyChange(ctx, tx, c) }); err != nil {
+			return err
+		}
+		failed = append(failed, c.failures()...)
+		return nil
+	}, func(event store.Event, refused error) error {
+		r.logger.WarnContext(ctx, "event refused", slog.String("webhook_id", event.WebhookID), slog.String("type", event.Type), slog.String("error", refused.Error()))
+		c := refusedChange(event, refused)
+		failed = append(failed, c.failures()...)
+		return r.settleRefused(ctx, c)
+	})
+	return failed, err
+}
+
+// refusedChange is the change of one event that Postgres refuses.
+func refusedChange(event store.Event, refused error) *change {
+	c := decodeEvents([]store.Event{event})
+	c.outcomes[0].Error = refused.Error()
+	return c
 }
 
 // EventFailure is an event that could not be applied.

@@ -1,6 +1,7 @@
 package jobs_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/polartest"
+	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
 // epoch is when the tests' Polar begins: far enough in the past that every read is newer than every event.
@@ -441,6 +443,62 @@ func TestWhatWaitsTogetherIsAppliedTogether(t *testing.T) {
 	expect(t, "name", one[string](w, "select name from polar.customer where id = $1", id), "name 19")
 	expect(t, "transactions that wrote outcomes", one[int64](w, "select count(distinct xmin::text) from polar.event_outcome"), 1)
 	expect(t, "jobs done with it", one[int64](w, "select count(*) from polar.river_job where state = 'completed' and finalized_at is not null and attempt = 1"), 20)
+}
+
+func TestWhatAFrozenWorkerTookIsTakenUpByAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{offline: true, idle: true, jobs: jobs.Config{RecoveryTime: 600 * time.Millisecond}})
+	for i := range 6 {
+		w.post(fmt.Sprintf("evt_%d", i), event("customer.created", 0, customerDoc(uuid.New(), 0, nil)))
+	}
+	took, thaw := make(chan error), make(chan struct{})
+	frozen := make(chan error, 1)
+	go func() {
+		frozen <- w.store.InBoundedTx(context.Background(), 600*time.Millisecond, time.Minute, func(tx *store.Tx) error {
+			events, err := tx.TakeEvents(context.Background(), -1, 0, "frozen", 512)
+			if len(events) != 6 {
+				err = errors.Join(err, fmt.Errorf("%d events taken, want 6", len(events)))
+			}
+			took <- err
+			<-thaw
+			return nil
+		})
+	}()
+	if err := <-took; err != nil {
+		t.Fatal(err)
+	}
+	w.startWorker()
+	w.settle()
+	expect(t, "events applied", one[int64](w, "select count(*) from polar.event where state = 'applied'"), 6)
+	close(thaw)
+	if err := <-frozen; !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("what was frozen committed with %v, want ErrUnavailable", err)
+	}
+}
+
+func TestALoneEventDoesNotLockTheLargeBatchesBehindIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{offline: true, idle: true})
+	var events []store.Delivery
+	for range 40 {
+		events = append(events, store.Delivery{WebhookID: uuid.NewString(), Type: "planet.discovered", Body: []byte(`{"type":"planet.discovered"}`)})
+	}
+	large := store.Delivery{WebhookID: uuid.NewString(), Type: "planet.discovered", Body: fmt.Appendf(nil, `{"type":"planet.discovered","is":%q}`, strings.Repeat("round ", 20_000))}
+	for _, batch := range [][]store.Delivery{events[:1], events[1:20], events[20:], {large}} {
+		if _, err := w.store.InsertEvents(t.Context(), batch, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, "size of the large one", one[int64](w, "select (args ->> 'size')::bigint from polar.river_job order by id desc limit 1"), 7)
+	err := w.store.InTx(t.Context(), func(tx *store.Tx) error {
+		taken, err := tx.TakeEvents(t.Context(), one[int64](w, "select min(batch) from polar.event_log"), 1, "test", 21)
+		expect(t, "events taken with it", len(taken), 20) // its own job waits too, and takes room
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "jobs left", one[int64](w, "select count(*) from polar.river_job where state = 'available'"), 2)
 }
 
 func TestARedeliveryAfterAFailureRunsTheEventAgain(t *testing.T) {

@@ -97,31 +97,28 @@ func blankAll(ctx context.Context, s *store.Store, count func(int64), list func(
 
 // blankStored blanks events in a transaction of their own. One that Postgres cannot read as JSON loses all but its frame.
 func blankStored(ctx context.Context, s *store.Store, events []store.Event) (n int64, err error) {
-	err = stubbornly(ctx, func() error {
-		return s.InTx(ctx, func(tx *store.Tx) (err error) {
-			n, err = blankEvents(ctx, tx, events)
-			return err
+	blank := func(events []store.Event) error {
+		var blanked int64
+		err := stubbornly(ctx, func() error {
+			return s.InTx(ctx, func(tx *store.Tx) (err error) {
+				blanked, err = blankEvents(ctx, tx, events)
+				return err
+			})
 		})
-	})
-	switch {
-	case !errors.Is(err, store.ErrRefused):
-		return n, err
-	case len(events) == 1:
-		e := events[0]
+		if err == nil {
+			n += blanked
+		}
+		return err
+	}
+	err = store.Isolate(events, blank, func(e store.Event, _ error) error {
 		frame, err := json.Marshal(map[string]any{"type": e.Type, "timestamp": e.OccurredAt})
 		if err != nil {
-			return 0, fmt.Errorf("blanking event %s: %w", e.WebhookID, err)
+			return fmt.Errorf("blanking event %s: %w", e.WebhookID, err)
 		}
 		e.Body = string(frame)
-		return blankStored(ctx, s, []store.Event{e})
-	}
-	half := len(events) / 2
-	first, err := blankStored(ctx, s, events[:half])
-	if err != nil {
-		return first, err
-	}
-	second, err := blankStored(ctx, s, events[half:])
-	return first + second, err
+		return blank([]store.Event{e})
+	})
+	return n, err
 }
 
 // forgetRows waits for its turn among those who write the mirror: they go first.

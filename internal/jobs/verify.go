@@ -102,31 +102,24 @@ func (b *rebuild) run(ctx context.Context, list func(ctx context.Context, after 
 
 // apply is applyEvents without what follows: an applied event was admitted, and its links are not the mirror's.
 func (b *rebuild) apply(ctx context.Context, events []store.Event) error {
-	c := decodeEvents(events)
-	err := b.scratch.InTx(ctx, func(tx *store.Tx) error {
-		for _, objectType := range mirrored {
-			if err := b.runner.mirrorChange(ctx, tx, c, objectType); err != nil {
-				return err
+	return store.Isolate(events, func(events []store.Event) error {
+		c := decodeEvents(events)
+		err := b.scratch.InTx(ctx, func(tx *store.Tx) error {
+			for _, objectType := range mirrored {
+				if err := b.runner.mirrorChange(ctx, tx, c, objectType); err != nil {
+					return err
+				}
 			}
+			return nil
+		})
+		if err == nil {
+			b.refused(c.failures())
 		}
+		return err
+	}, func(event store.Event, refused error) error {
+		b.refused(refusedChange(event, refused).failures())
 		return nil
 	})
-	switch {
-	case err == nil:
-		b.refused(c.failures())
-		return nil
-	case !errors.Is(err, store.ErrRefused):
-		return err
-	case len(events) == 1:
-		c.outcomes[0].Error = err.Error()
-		b.refused(c.failures())
-		return nil
-	}
-	half := len(events) / 2
-	if err := b.apply(ctx, events[:half]); err != nil {
-		return err
-	}
-	return b.apply(ctx, events[half:])
 }
 
 func (b *rebuild) refused(failed []EventFailure) {

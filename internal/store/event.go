@@ -48,22 +48,23 @@ func insertEvents(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX, delive
 			return Stored{New: 1}, nil
 		}
 	}
-	params := dbsqlc.EventInsertManyParams{Notify: wake}
-	for _, d := range deliveries {
-		body, exact := bodyText(d.Body)
-		params.WebhookIds = append(params.WebhookIds, d.WebhookID)
-		params.Types = append(params.Types, d.Type)
-		params.ObjectIds = append(params.ObjectIds, d.ObjectID)
-		params.OccurredAts = append(params.OccurredAts, storable(d.OccurredAt))
-		params.Bodies = append(params.Bodies, body)
-		params.BodyBytes = append(params.BodyBytes, exact)
+	n := len(deliveries)
+	params := dbsqlc.EventInsertManyParams{
+		Notify: wake, WebhookIds: make([]string, n), Types: make([]string, n), ObjectIds: make([]string, n),
+		OccurredAts: make([]time.Time, n), Bodies: make([]string, n), BodyBytes: make([][]byte, n),
+	}
+	for i, d := range deliveries {
+		params.WebhookIds[i], params.Types[i], params.ObjectIds[i] = d.WebhookID, d.Type, d.ObjectID
+		params.OccurredAts[i] = storable(d.OccurredAt)
+		params.Bodies[i], params.BodyBytes[i] = bodyText(d.Body)
 	}
 	row, err := q.EventInsertMany(ctx, db, params)
 	if err != nil {
 		return Stored{}, fmt.Errorf("inserting %d events: %w", len(deliveries), interpret(err))
 	}
 	stored := Stored{New: int(row.Stored), Known: row.Known, Again: row.Again}
-	if len(row.Bodiless) > 0 {
+	// A body may also have gone between that statement's snapshot and its lock.
+	if len(row.Bodiless)+len(row.Again) > 0 {
 		restored, err := q.EventRestoreMany(ctx, db, dbsqlc.EventRestoreManyParams{
 			WebhookIds: params.WebhookIds, Bodies: params.Bodies, BodyBytes: params.BodyBytes, Notify: wake,
 		})
@@ -121,14 +122,12 @@ func (s *Store) ListEventsByBatch(ctx context.Context, batch int64) ([]Event, er
 	return eventsOf(rows), nil
 }
 
-// TakeEvents reads the events of a batch of size events that are not applied and, up to most in all, those of other
-// batches that wait for a worker: what waits together is applied together. The jobs of the others are completed by this
-// transaction; worker is who works them.
+// TakeEvents reads the events of a batch that are not applied and, where there is room, those of other batches that wait
+// for a worker: what waits together is applied together. size is of the batch and most of all, in events, of which a large
+// one counts as several. The jobs of the others are completed by this transaction; worker is who works them.
 func (t *Tx) TakeEvents(ctx context.Context, batch int64, size int, worker string, most int) ([]Event, error) {
-	rows, err := t.q.EventTakeMany(ctx, t.tx, dbsqlc.EventTakeManyParams{
-		Batch: batch, Worker: worker, Room: int64(max(most-size, 0)),
-		Jobs: int64(most / (size + 1)), // batches of one time are of one size, more or less
-	})
+	room := int64(max(most-size, 0))
+	rows, err := t.q.EventTakeMany(ctx, t.tx, dbsqlc.EventTakeManyParams{Batch: batch, Worker: worker, Room: room, Jobs: room / 2})
 	if err != nil {
 		return nil, fmt.Errorf("taking the events of batch %d and what waits beside it: %w", batch, interpret(err))
 	}

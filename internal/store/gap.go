@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -49,6 +51,8 @@ func (s *Store) ListUnknownEvents(ctx context.Context, webhookIDs []string) ([]s
 // StoreMissedEvents stores events that never arrived, with the job that applies them, as InsertEvents does, and notes
 // where they came from. It returns how many had not arrived by now.
 func (s *Store) StoreMissedEvents(ctx context.Context, missed []Delivery) (int, error) {
+	// As ingest does, so that the two never wait for each other in a circle.
+	slices.SortFunc(missed, func(a, b Delivery) int { return strings.Compare(a.WebhookID, b.WebhookID) })
 	ids := make([]string, len(missed))
 	for i, d := range missed {
 		ids[i] = d.WebhookID

@@ -128,19 +128,38 @@ func (t *Tx) Pgx() pgx.Tx { return t.tx }
 
 // InTx runs do in one transaction: committed if it returns nil, rolled back otherwise. It never nests.
 func (s *Store) InTx(ctx context.Context, do func(tx *Tx) error) error {
-	tx, err := s.pool.Begin(ctx)
+	return s.inTx(ctx, pgx.TxOptions{}, do)
+}
+
+// InBoundedTx is InTx for a transaction that holds what others wait for. Postgres itself ends it where this process, frozen
+// or cut off, leaves it idle for longer than idle, or where a statement takes longer than statement.
+func (s *Store) InBoundedTx(ctx context.Context, idle, statement time.Duration, do func(tx *Tx) error) error {
+	return s.inTx(ctx, pgx.TxOptions{BeginQuery: fmt.Sprintf(
+		"begin; set local idle_in_transaction_session_timeout = %d; set local statement_timeout = %d", idle.Milliseconds(), statement.Milliseconds(),
+	)}, do)
+}
+
+func (s *Store) inTx(ctx context.Context, options pgx.TxOptions, do func(tx *Tx) error) error {
+	tx, err := s.pool.BeginTx(ctx, options)
 	if err != nil {
 		return fmt.Errorf("beginning a transaction: %w", interpret(err))
 	}
-	if err := do(&Tx{tx: tx, q: s.q, mirror: Schema}); err != nil {
+	committed := false
+	defer func() { // also where do panics
+		if committed {
+			return
+		}
 		// ctx may be over by now, and the connection shall go back to the pool clean.
 		rollbackCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		_ = tx.Rollback(rollbackCtx)
+	}()
+	if err := do(&Tx{tx: tx, q: s.q, mirror: Schema}); err != nil {
 		return err
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return fmt.Errorf("committing: %w", interpret(err))
 	}
+	committed = true
 	return nil
 }

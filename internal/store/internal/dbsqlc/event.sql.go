@@ -56,10 +56,10 @@ with stored as (
     values ($1::text, $2::text, nullif($3::text, ''), nullif($4::timestamptz, '0001-01-01 00:00:00+00'),
             nextval('polar.event_batch'), $5::text, nullif($6::bytea, ''))
     on conflict (webhook_id) do nothing
-    returning batch
+    returning batch, octet_length(body) as bytes
 ), job as (
     insert into polar.river_job (kind, args, queue, max_attempts)
-    select 'apply_events', jsonb_build_object('batch', s.batch, 'size', 1), 'events', 1000
+    select 'apply_events', jsonb_build_object('batch', s.batch, 'size', greatest(1, s.bytes / 16384)), 'events', 1000
       from stored s
     returning case when $7::boolean then pg_notify('polar.river_insert', '{"queue":"events"}')::text end as woken
 )
@@ -107,7 +107,7 @@ with batch as materialized (
     select g.webhook_id, g.type, nullif(g.object_id, ''), nullif(g.occurred_at, '0001-01-01 00:00:00+00'), b.number, g.body, nullif(g.body_bytes, '')
       from given g, batch b
     on conflict (webhook_id) do nothing
-    returning seq, webhook_id
+    returning seq, webhook_id, octet_length(body) as bytes
 ), known as materialized ( -- hardly ever any, and then nothing is looked for
     select g.webhook_id
       from given g
@@ -120,7 +120,7 @@ with batch as materialized (
       join polar.event_outcome o on o.seq = l.seq and o.state = 'failed'
 ), job as (
     insert into polar.river_job (kind, args, queue, max_attempts)
-    select 'apply_events', jsonb_build_object('batch', b.number, 'size', (select count(*) from stored)), 'events', 1000
+    select 'apply_events', jsonb_build_object('batch', b.number, 'size', (select greatest(count(*), sum(s.bytes) / 16384) from stored s)), 'events', 1000
       from batch b
      where exists (select from stored)
     union all
@@ -384,21 +384,32 @@ func (q *Queries) EventSweep(ctx context.Context, db DBTX, grace time.Duration, 
 }
 
 const eventTakeMany = `-- name: EventTakeMany :many
-with waiting as (
+with head as (
     select j.id, (j.args ->> 'batch')::bigint as batch, (j.args ->> 'size')::bigint as size
       from polar.river_job j
      where j.state = 'available' and j.queue = 'events' and j.kind = 'apply_events' and j.scheduled_at <= now() and j.args ? 'size'
+       and $2::bigint > 0
      order by j.priority, j.scheduled_at, j.id
-     limit $2::bigint
+     limit 16
+       for update skip locked
+), rest as (
+    select j.id, (j.args ->> 'batch')::bigint as batch, (j.args ->> 'size')::bigint as size
+      from polar.river_job j
+     where j.state = 'available' and j.queue = 'events' and j.kind = 'apply_events' and j.scheduled_at <= now() and j.args ? 'size'
+       and j.id <> all (array(select h.id from head h))
+       and (select count(*) = 16 and sum(h.size) <= 2 * 16 from head h)
+     order by j.priority, j.scheduled_at, j.id
+     limit $3::bigint
        for update skip locked
 ), summed as (
-    select w.id, w.batch, sum(w.size) over (order by w.id) as events from waiting w
+    select w.id, w.batch, sum(w.size) over (order by w.id) as events
+      from (select h.id, h.batch, h.size from head h union all select r.id, r.batch, r.size from rest r) w
 ), taken as (
     update polar.river_job j
        set state = 'completed', finalized_at = now(), attempt = j.attempt + 1, attempted_at = now(),
-           attempted_by = array_append(j.attempted_by, $3::text)
+           attempted_by = array_append(j.attempted_by, $4::text)
       from summed s
-     where j.id = s.id and s.events <= $4::bigint
+     where j.id = s.id and s.events <= $2::bigint
     returning s.batch
 )
 select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
@@ -410,9 +421,9 @@ select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
 
 type EventTakeManyParams struct {
 	Batch  int64
+	Room   int64
 	Jobs   int64
 	Worker string
-	Room   int64
 }
 
 type EventTakeManyRow struct {
@@ -423,15 +434,15 @@ type EventTakeManyRow struct {
 	Body       string
 }
 
-// The events of a batch that are not applied, and with them those of other batches whose jobs wait for a worker: at most
-// so many jobs, and as many of these as bear no more than room events. Those jobs are completed here, so that they are
-// done if and when this transaction commits.
+// The events of a batch that are not applied, and with them those of other batches whose jobs wait for a worker, as many as
+// there is room for. Those jobs are completed here, so that they are done if and when this transaction commits. The first few
+// tell whether the rest are small too: few more jobs are locked than are taken.
 func (q *Queries) EventTakeMany(ctx context.Context, db DBTX, arg EventTakeManyParams) ([]EventTakeManyRow, error) {
 	rows, err := db.Query(ctx, eventTakeMany,
 		arg.Batch,
+		arg.Room,
 		arg.Jobs,
 		arg.Worker,
-		arg.Room,
 	)
 	if err != nil {
 		return nil, err
