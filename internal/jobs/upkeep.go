@@ -106,14 +106,14 @@ func (r *Runner) returnWork(ctx context.Context) error {
 }
 
 const (
-	relinkChunk  = 1000             // bounds one round of links
-	relinkTimes  = 25               // so many times as long as it took, it rests
-	relinkAtMost = 15 * time.Second // whose user appears is linked within 30
+	relinkChunk = 1000 // bounds one round of links
+	relinkTimes = 25   // so many times as long as it took, it rests
 )
 
-// relinkDue links, unless it took so long lately, in whichever worker, that it has to rest.
+// relinkDue links, unless it took so long lately, in whichever worker, that it has to rest; never for longer than a worker
+// counts as alive without a sign, so that whose user appears is linked within half a minute.
 func (r *Runner) relinkDue(ctx context.Context) error {
-	due, err := r.store.RelinkDue(ctx, relinkTimes, relinkAtMost)
+	due, err := r.store.RelinkDue(ctx, relinkTimes, r.timing.deadAfter)
 	if err != nil || !due {
 		return err
 	}
