@@ -99,6 +99,7 @@ func converge(t *testing.T, seed uint64) {
 	late := s.redeliverLost()
 	s.notef("quiet; now what was lost comes all the same, %d events", late)
 	s.quiesce()
+	s.clock.skip(2 * time.Second) // Polar's Date has whole seconds: two reads within one cannot be told apart
 	s.notef("quiet; now the second sweep")
 	if drifted, benign := s.reconcile(); drifted+benign > 0 {
 		t.Errorf("the second sweep found %d differences and %d benign ones:\n%s", drifted, benign, lines(all[string](s.w,

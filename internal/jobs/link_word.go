@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/riverqueue/river"
@@ -123,15 +125,21 @@ func inPersonsTx(ctx context.Context, s *store.Store, word store.Word, do func(*
 	if err != nil {
 		return fmt.Errorf("configuring River: %w", err)
 	}
-	const tries = 10
-	for try := 1; ; try++ {
+	const patience = 5 * time.Second
+	for started := time.Now(); ; {
 		began := false
 		err := s.InTx(ctx, func(tx *store.Tx) error {
 			began = true
 			return do(tx, &linker{client: client, logger: logger})
 		})
 		inTheWay := errors.Is(err, store.ErrUnavailable) || errors.Is(err, errMoved)
-		if !began || !inTheWay || try == tries {
+		if !began || !inTheWay || time.Since(started) > patience {
+			return err
+		}
+		// At different times, so that two who got in each other's way do not do so again.
+		select {
+		case <-time.After(rand.N(50 * time.Millisecond)): //nolint:gosec // jitter
+		case <-ctx.Done():
 			return err
 		}
 	}
