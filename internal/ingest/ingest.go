@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/truenorth-dev/truenorth/internal/polar"
@@ -116,7 +117,9 @@ type verdict struct {
 func (rc *Receiver) receiveDelivery(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
 	var d store.Delivery
-	v := rc.receive(w, r, &d) //nolint:contextcheck // a commit goes on without the client
+	body := takeBuffer()
+	defer giveBuffer(body)          // by then nobody reads it: a delivery is answered once its commit is certain or has failed
+	v := rc.receive(w, r, body, &d) //nolint:contextcheck // a commit goes on without the client
 	switch v.status {
 	case http.StatusMethodNotAllowed:
 		w.Header().Set("Allow", http.MethodPost)
@@ -149,7 +152,7 @@ func (rc *Receiver) receiveDelivery(w http.ResponseWriter, r *http.Request) {
 }
 
 // receive takes one delivery. d is filled as far as it got; its id, type and object only once the signature is verified.
-func (rc *Receiver) receive(rw http.ResponseWriter, r *http.Request, d *store.Delivery) verdict {
+func (rc *Receiver) receive(rw http.ResponseWriter, r *http.Request, buffer *bytes.Buffer, d *store.Delivery) verdict {
 	if r.Method != http.MethodPost {
 		return verdict{status: http.StatusMethodNotAllowed, body: `{"error":"use POST"}`, reason: "method"}
 	}
@@ -157,8 +160,7 @@ func (rc *Receiver) receive(rw http.ResponseWriter, r *http.Request, d *store.De
 	if r.ContentLength > maxBody {
 		return tooLarge
 	}
-	body, err := readBody(rw, r)
-	if err != nil {
+	if err := readBody(rw, r, buffer); err != nil {
 		var over *http.MaxBytesError
 		var netErr net.Error
 		switch {
@@ -169,6 +171,7 @@ func (rc *Receiver) receive(rw http.ResponseWriter, r *http.Request, d *store.De
 		}
 		return verdict{status: http.StatusBadRequest, body: `{"error":"body could not be read"}`, reason: "body_cut_off"}
 	}
+	body := buffer.Bytes()
 	d.Body = body
 	if err := rc.verifier.Verify(body, r.Header); err != nil {
 		v := verdict{status: http.StatusUnauthorized, body: `{"error":"no valid signature"}`, reason: "signature"}
@@ -207,13 +210,31 @@ func (rc *Receiver) receive(rw http.ResponseWriter, r *http.Request, d *store.De
 }
 
 // readBody reads up to the limit. Memory grows with what arrives, not with the length that a client claims.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	var body bytes.Buffer
+func readBody(w http.ResponseWriter, r *http.Request, body *bytes.Buffer) error {
 	if r.ContentLength > 0 {
 		body.Grow(int(min(r.ContentLength, firstRead)) + bytes.MinRead)
 	}
 	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
-	return body.Bytes(), err
+	return err
+}
+
+// buffers are for bodies; without them every delivery would leave its body to the garbage collector.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+func takeBuffer() *bytes.Buffer {
+	buffer, ok := buffers.Get().(*bytes.Buffer)
+	if !ok {
+		return new(bytes.Buffer)
+	}
+	buffer.Reset()
+	return buffer
+}
+
+// giveBuffer keeps a buffer for another delivery, but not the rare large one.
+func giveBuffer(buffer *bytes.Buffer) {
+	if buffer.Cap() <= firstRead+bytes.MinRead {
+		buffers.Put(buffer)
+	}
 }
 
 // loggable is text of a sender's in a form fit for a log: Polar's types and ids pass, and anything else, which may be

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -51,6 +52,7 @@ func (e *SignatureError) Error() string {
 // Verifier checks the signatures of deliveries. It is safe for concurrent use.
 type Verifier struct {
 	webhooks []*standardwebhooks.Webhook // one for each key
+	latest   atomic.Int64                // which of them verified the last delivery, and most likely verifies the next
 	now      func() time.Time
 }
 
@@ -131,8 +133,13 @@ func (v *Verifier) Verify(body []byte, h http.Header) error {
 	canonical.Set(standardwebhooks.HeaderWebhookID, id)
 	canonical.Set(standardwebhooks.HeaderWebhookTimestamp, timestamp)
 	canonical.Set(standardwebhooks.HeaderWebhookSignature, strings.Join(signatures, " "))
-	for _, webhook := range v.webhooks {
-		if webhook.VerifyIgnoringTimestamp(body, canonical) == nil {
+	first := int(v.latest.Load())
+	for i := range v.webhooks {
+		k := (first + i) % len(v.webhooks)
+		if v.webhooks[k].VerifyIgnoringTimestamp(body, canonical) == nil {
+			if i > 0 {
+				v.latest.Store(int64(k))
+			}
 			return nil
 		}
 	}

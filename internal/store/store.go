@@ -56,6 +56,7 @@ func Open(databaseURL, applicationName string) (*Store, error) {
 	// Every statement here is short, and compiling one takes longer than running it. It is no parameter of the connection's
 	// start, which poolers refuse where they do not know it.
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		encodeArraysAtOnce(conn.TypeMap())
 		if _, err := conn.Exec(ctx, "set jit = off"); err != nil {
 			return fmt.Errorf("turning off just-in-time compilation: %w", interpret(err))
 		}
