@@ -62,7 +62,7 @@ build: ## build the static programs into bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/ ./cmd/ingest ./cmd/worker ./cmd/truenorth
 
 .PHONY: bench
-bench: ## measure everything in a quarter of an hour and write docs/performance.md (BENCH=-short: a smoke run; BENCH=--help)
+bench: ## measure everything in twenty minutes and write docs/performance.md (BENCH=-short: a smoke run; BENCH=--help)
 	cd bench && go run . $(BENCH)
 
 .PHONY: microbench

@@ -12,6 +12,7 @@ type Results struct {
 	Half     *AtHalf       `json:"receive_at_half_of_saturation"`
 	Apply    []Applied     `json:"apply"`
 	Both     []Both        `json:"both"`
+	Flat     *Flat         `json:"flat"`
 	Linked   []Linked      `json:"linked"`
 	Create   *Created      `json:"create"`
 	Sweep    []Swept       `json:"sweep"`
@@ -69,10 +70,21 @@ func goals(r *Results) []Goal {
 	l.applying(r)
 	l.waiting(r)
 	l.memory(r)
-	if s := first(r.Sweep, func(s Swept) bool { return s.Sweep == sweepInStep }); s != nil {
-		l.atLeast("sweep, the mirror agrees", "objects/s", 5000, 0, s.Rate)
-	}
+	l.sweeping(r)
 	return l
+}
+
+func (l *goalList) sweeping(r *Results) {
+	var inStep []Swept
+	for _, s := range r.Sweep {
+		if s.Sweep == sweepInStep {
+			inStep = append(inStep, s)
+			l.atLeast("sweep of "+count(s.Objects)+" customers, the mirror agrees", "objects/s", 5000, 0, s.Rate)
+		}
+	}
+	if n := len(inStep); n > 1 {
+		l.atMost("peak memory of the sweep of "+count(inStep[n-1].Objects)+" / of "+count(inStep[0].Objects), "×", 1.2, inStep[n-1].PeakRSS/inStep[0].PeakRSS)
+	}
 }
 
 func (l *goalList) receiving(r *Results) {
@@ -130,6 +142,13 @@ func (l *goalList) memory(r *Results) {
 		if s.Subject != appliedPlainly {
 			worker = max(worker, s.PeakRSS)
 		}
+	}
+	if f := r.Flat; f != nil {
+		of := " after " + count(f.Events) + " events: of all / of the first fifth"
+		for _, program := range []string{"ingest", "worker"} {
+			l.atMost("peak memory of "+program+of, "×", 1.2, f.Growth[program].All/f.Growth[program].First)
+		}
+		ingest, worker = max(ingest, f.Growth["ingest"].All), max(worker, f.Growth["worker"].All)
 	}
 	if worker = max(worker, r.LinkedWorkerRSS); worker > 0 {
 		l.atMost("peak memory of the worker", "MiB", 128, worker)

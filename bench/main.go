@@ -66,6 +66,7 @@ var parts = []part{
 	{name: "half", about: "latency of receiving at half of its saturation", measure: (*bench).half},
 	{name: "apply", about: "stored events brought into the mirror", measure: (*bench).apply},
 	{name: "both", about: "receiving while the worker applies", measure: (*bench).both},
+	{name: "flat", about: "memory while many events go through", measure: (*bench).flat},
 	{name: "linked", about: "from a delivery to the customer's link", measure: (*bench).linked},
 	{name: "create", about: "from the commit of a checkout request to its URL", measure: (*bench).create},
 	{name: "sweep", about: "the mirror compared with Polar's lists", measure: (*bench).sweep},

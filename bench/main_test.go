@@ -65,6 +65,9 @@ func TestSmokeRunMeasuresEveryPartAndLosesNothing(t *testing.T) {
 			t.Errorf("both came to %+v", s)
 		}
 	}
+	if f := r.Flat; f == nil || len(f.Samples) != flatParts || f.Samples[0].Ingest <= 0 || f.Growth["worker"].All < f.Growth["worker"].First || f.Growth["worker"].First <= 0 {
+		t.Errorf("watching the memory came to %+v", f)
+	}
 	if len(r.Linked) != len(o.rates)+1 {
 		t.Fatalf("there are %d loads of links, want %d rates and saturation", len(r.Linked), len(o.rates))
 	}

@@ -26,12 +26,13 @@ type options struct {
 	connections []int
 	sizes       []int
 
-	events    int
-	batch     int
-	rates     []int
-	seconds   int
-	checkouts int
-	customers int
+	events     int
+	batch      int
+	rates      []int
+	seconds    int
+	checkouts  int
+	customers  []int
+	flatEvents int
 
 	rows       int
 	largeApply int
@@ -49,6 +50,7 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 	var o options
 	var only, connections, sizes, rates string
 	var large bool
+	var customers string
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
@@ -62,7 +64,7 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.out, "out", "", "folder of performance.md, performance.json and performance/*.svg (default ../docs; with -short or -only a temporary one, but for -only large)")
 	flags.StringVar(&only, "only", "", "parts to run, comma separated (default all; half needs receive)")
 	flags.BoolVar(&o.short, "short", false, "a smoke run of a minute: every part with tiny numbers, which mean nothing")
-	flags.BoolVar(&large, "large", false, "sweep 1,000,000 customers instead of 100,000")
+	flags.BoolVar(&large, "large", false, "sweep 1,000,000 customers too, and let 1,000,000 events through flat; ten minutes more")
 	flags.StringVar(&o.profiles, "cpuprofile", "", "folder for CPU, allocation and mutex profiles of the subjects; they cost some speed")
 	flags.IntVar(&o.rounds, "rounds", 3, "rounds, of which medians are published")
 	flags.IntVar(&o.focusRounds, "focus-rounds", 5, "rounds at 64 and 256 connections with 2 kB")
@@ -76,7 +78,8 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&rates, "rates", "1,100,1000", "events a second for linked")
 	flags.IntVar(&o.seconds, "seconds", 10, "of each of these rates")
 	flags.IntVar(&o.checkouts, "checkouts", 200, "checkouts that are created")
-	flags.IntVar(&o.customers, "customers", 100_000, "customers that are swept")
+	flags.StringVar(&customers, "customers", "100000", "numbers of customers that are swept")
+	flags.IntVar(&o.flatEvents, "flat-events", 200_000, "events that go through while memory is watched")
 	flags.IntVar(&o.rows, "rows", 10_000_000, "stored events of large; ten million take 20 GB of disk")
 	flags.BoolVar(&o.plansOnly, "plans", false, "of large only the plans, for work on a query")
 	flags.DurationVar(&o.soak, "soak", 20*time.Second, "of large: of receiving, before it is measured for the second time")
@@ -87,11 +90,11 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 	if o.short {
 		connections, sizes, rates = "1,256", "2000", "20,100"
 		o.rounds, o.focusRounds, o.longRounds, o.duration, o.warm = 1, 1, 1, 300*time.Millisecond, 50*time.Millisecond
-		o.events, o.seconds, o.checkouts, o.customers = 800, 1, 5, 500
+		o.events, o.flatEvents, o.seconds, o.checkouts, customers = 800, 2560, 1, 5, "500"
 		o.rows, o.largeApply, o.soak = 4800, 320, 100*time.Millisecond
 	}
 	if large {
-		o.customers = 1_000_000
+		customers, o.flatEvents = customers+",1000000", 1_000_000
 	}
 	var errs []error
 	numbers := func(name, text string) []int {
@@ -102,6 +105,7 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 		return list
 	}
 	o.connections, o.sizes, o.rates = numbers("connections", connections), numbers("sizes", sizes), numbers("rates", rates)
+	o.customers = numbers("customers", customers)
 	if only != "" {
 		o.only = strings.Split(only, ",")
 	}
@@ -113,7 +117,7 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 	if slices.Contains(o.only, "half") && !slices.Contains(o.only, "receive") {
 		errs = append(errs, errors.New("-only half: say receive too, which finds out what saturation is"))
 	}
-	for _, n := range []int{o.rounds, o.focusRounds, o.longRounds, o.events, o.batch, o.seconds, o.checkouts, o.customers, o.rows, o.largeApply, int(o.duration)} {
+	for _, n := range []int{o.rounds, o.focusRounds, o.longRounds, o.events, o.batch, o.seconds, o.checkouts, o.flatEvents, o.rows, o.largeApply, int(o.duration)} {
 		if n <= 0 {
 			errs = append(errs, errors.New("numbers have to be above zero"))
 			break

@@ -168,10 +168,13 @@ type usage struct {
 	CPU        float64 `json:"cpu_seconds"`
 	Allocs     uint64  `json:"allocs"`
 	AllocBytes uint64  `json:"alloc_bytes"`
+	RSS        uint64  `json:"rss_bytes"`
 	PeakRSS    uint64  `json:"peak_rss_bytes"`
 }
 
-func (u usage) peakMiB() float64 { return float64(u.PeakRSS) / (1 << 20) }
+func (u usage) peakMiB() float64 { return mib(u.PeakRSS) }
+
+func mib(bytes uint64) float64 { return float64(bytes) / (1 << 20) }
 
 func readUsage() (usage, error) {
 	var r syscall.Rusage
@@ -189,12 +192,16 @@ func readUsage() (usage, error) {
 		return usage{}, fmt.Errorf("asking for the memory used, which needs Linux: %w", err)
 	}
 	for line := range strings.Lines(string(status)) {
-		if rest, found := strings.CutPrefix(line, "VmHWM:"); found {
+		for name, into := range map[string]*uint64{"VmHWM:": &u.PeakRSS, "VmRSS:": &u.RSS} {
+			rest, found := strings.CutPrefix(line, name)
+			if !found {
+				continue
+			}
 			kib, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
 			if err != nil {
 				return usage{}, fmt.Errorf("reading %q: %w", line, err)
 			}
-			u.PeakRSS = kib << 10
+			*into = kib << 10
 		}
 	}
 	return u, nil
