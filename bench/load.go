@@ -23,25 +23,38 @@ const answerLimit = 30 * time.Second
 type connection struct {
 	net.Conn
 
+	addr   string
+	used   time.Time
 	reader *bufio.Reader
 	out    []byte
 }
+
+// longestIdle is under the 10 seconds that ingest gives a new connection for its first request.
+const longestIdle = 5 * time.Second
 
 // load posts requests over connections of its own.
 type load struct{ connections []*connection }
 
 func dial(ctx context.Context, addr string, n int) (*load, error) {
 	l := &load{}
-	var dialer net.Dialer
 	for range n {
-		conn, err := dialer.DialContext(ctx, "tcp", addr)
-		if err != nil {
+		c := &connection{addr: addr}
+		if err := c.dial(ctx); err != nil {
 			l.close()
-			return nil, fmt.Errorf("connecting to %s: %w", addr, err)
+			return nil, err
 		}
-		l.connections = append(l.connections, &connection{Conn: conn, reader: bufio.NewReaderSize(conn, 1<<10)})
+		l.connections = append(l.connections, c)
 	}
 	return l, nil
+}
+
+func (c *connection) dial(ctx context.Context) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", c.addr)
+	if err != nil {
+		return fmt.Errorf("connecting to %s: %w", c.addr, err)
+	}
+	c.Conn, c.reader, c.used = conn, bufio.NewReaderSize(conn, 1<<10), time.Now()
+	return nil
 }
 
 func (l *load) close() {
@@ -50,8 +63,15 @@ func (l *load) close() {
 	}
 }
 
-// post sends a request and fails unless the answer is a 2xx.
-func (c *connection) post(r request) error {
+// post sends a request, over a new connection where the old one rested for long, and fails unless the answer is a 2xx.
+func (c *connection) post(ctx context.Context, r request) error {
+	if time.Since(c.used) > longestIdle {
+		_ = c.Close()
+		if err := c.dial(ctx); err != nil {
+			return err
+		}
+	}
+	defer func() { c.used = time.Now() }()
 	c.out = append(append(c.out[:0], r.head...), r.body...)
 	if err := c.SetDeadline(time.Now().Add(answerLimit)); err != nil {
 		return fmt.Errorf("setting a deadline: %w", err)
@@ -158,7 +178,7 @@ func (l *load) run(ctx context.Context, n int, h hooks, began time.Time,
 				if h.before != nil {
 					h.before(i, intended)
 				}
-				if err := c.post(requests[i]); err != nil {
+				if err := c.post(ctx, requests[i]); err != nil {
 					return fmt.Errorf("delivery %d: %w", i, err)
 				}
 				latencies[k] = append(latencies[k], time.Since(intended))
