@@ -165,8 +165,8 @@ type Client struct {
 	listener *listener
 }
 
-// NewClient makes a Client on the product's own pool. The pool's user needs usage on schema polar, execute on
-// polar.create_checkout and select on polar.checkout_request.
+// NewClient makes a Client on the product's own pool. The pool's user needs the role polar_app, or usage on schema polar, execute
+// on polar.create_checkout and polar.link_user, and select on polar.checkout_request.
 func NewClient(pool *pgxpool.Pool) *Client {
 	return &Client{pool: pool, listener: newListener(pool)}
 }

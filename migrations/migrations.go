@@ -5,5 +5,10 @@ import "embed"
 
 // FS holds the steps, in goose's form: NNNNN_name.sql with an up and a down part.
 //
-//go:embed *.sql
+//go:embed 0*.sql
 var FS embed.FS
+
+// Grants says what each role may do. It is run after the steps, every time.
+//
+//go:embed grants.sql
+var Grants string

@@ -151,3 +151,7 @@ select coalesce(max(c.created_at), '0001-01-01 00:00:00+00')::timestamptz as cre
 
 -- name: Notify :exec
 select pg_notify(@channel::text, @payload::text);
+
+-- name: CheckoutRequestIsNew :one
+-- Whether this very transaction wrote it.
+select (r.created_at = now())::boolean as is_new from polar.checkout_request r where r.id = @id;

@@ -16,20 +16,20 @@ with batch as materialized (
     select g.webhook_id, g.type, nullif(g.object_id, ''), nullif(g.occurred_at, '0001-01-01 00:00:00+00'), b.number, g.body, nullif(g.body_bytes, '')
       from given g, batch b
     on conflict (webhook_id) do nothing
-    returning seq, webhook_id, octet_length(body) as bytes
+    returning seq, webhook_id
 ), known as materialized ( -- hardly ever any, and then nothing is looked for
     select g.webhook_id
       from given g
      where (select count(*) from stored) < cardinality(@webhook_ids::text[])
        and not exists (select from stored s where s.webhook_id = g.webhook_id)
 ), again as (
-    select distinct l.seq, l.webhook_id, l.body is null as bodiless
+    select distinct l.seq, l.webhook_id, not polar.event_has_body(l.seq) as bodiless
       from known k
       join polar.event_log l on l.webhook_id = k.webhook_id
       join polar.event_outcome o on o.seq = l.seq and o.state = 'failed'
 ), job as (
     insert into polar.river_job (kind, args, queue, max_attempts)
-    select 'apply_events', jsonb_build_object('batch', b.number, 'size', (select greatest(count(*), sum(s.bytes) / 16384) from stored s)), 'events', 1000
+    select 'apply_events', jsonb_build_object('batch', b.number, 'size', greatest((select count(*) from stored), (select sum(octet_length(g.body)) / 16384 from given g))), 'events', 1000
       from batch b
      where exists (select from stored)
     union all
@@ -55,17 +55,17 @@ with stored as (
     values (@webhook_id::text, @type::text, nullif(@object_id::text, ''), nullif(@occurred_at::timestamptz, '0001-01-01 00:00:00+00'),
             nextval('polar.event_batch'), @body::text, nullif(@body_bytes::bytea, ''))
     on conflict (webhook_id) do nothing
-    returning batch, octet_length(body) as bytes
+    returning batch
 ), job as (
     insert into polar.river_job (kind, args, queue, max_attempts)
-    select 'apply_events', jsonb_build_object('batch', s.batch, 'size', greatest(1, s.bytes / 16384)), 'events', 1000
+    select 'apply_events', jsonb_build_object('batch', s.batch, 'size', greatest(1, octet_length(@body::text) / 16384)), 'events', 1000
       from stored s
     returning case when @notify::boolean then pg_notify('polar.river_insert', '{"queue":"events"}')::text end as woken
 )
 select count(*)::bigint as stored from job;
 
 -- name: EventListByBatch :many
-select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body, extract(epoch from clock_timestamp() - l.received_at)::float8 as waited_seconds
   from polar.event_log l
   left join polar.event_outcome o on o.seq = l.seq
  where l.batch = @batch and o.state is distinct from 'applied' and l.body is not null
@@ -103,14 +103,14 @@ with head as (
      where j.id = s.id and s.events <= @room::bigint
     returning s.batch
 )
-select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body, extract(epoch from clock_timestamp() - l.received_at)::float8 as waited_seconds
   from polar.event_log l
   left join polar.event_outcome o on o.seq = l.seq
  where l.batch = any (array(select t.batch from taken t) || @batch::bigint) and o.state is distinct from 'applied' and l.body is not null
  order by l.seq;
 
 -- name: EventListBySeq :many
-select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body, extract(epoch from clock_timestamp() - l.received_at)::float8 as waited_seconds
   from polar.event_log l
   left join polar.event_outcome o on o.seq = l.seq
  where l.seq = any (@seqs::bigint[]) and o.state is distinct from 'applied' and l.body is not null

@@ -122,32 +122,5 @@ delete from polar.event_outcome
             limit @max_rows::integer));
 
 -- name: EventRestoreMany :one
--- Gives failed events that are no longer kept whole the bodies of their redeliveries, and a job. Their turn to be pruned
--- comes again.
-with given as (
-    select unnest(@webhook_ids::text[]) as webhook_id,
-           unnest(@bodies::text[]) as body,
-           unnest(@body_bytes::bytea[]) as body_bytes
-), restored as (
-    update polar.event_log l
-       set body = g.body, body_bytes = nullif(g.body_bytes, '')
-      from given g
-     where l.webhook_id = g.webhook_id
-       and l.body is null
-       and exists (select from polar.event_outcome o where o.seq = l.seq and o.state = 'failed')
-    returning l.seq
-), noted as (
-    update polar.event_prune p
-       set left_over = p.left_over || array(select r.seq from restored r)
-     where p.what = 'body' and exists (select from restored)
-), job as (
-    insert into polar.river_job (kind, args, queue, max_attempts)
-    select 'apply_events', jsonb_build_object('events', jsonb_agg(r.seq)), 'events', 1000
-      from restored r
-    having count(*) > 0
-    returning id
-), woken as materialized (
-    select pg_notify('polar.river_insert', '{"queue":"events"}')::text as done
-     where @notify::boolean and exists (select from job)
-)
-select (select count(*) from restored)::bigint as restored, (select count(*) from woken)::bigint as woken;
+-- Gives failed events that are no longer kept whole the bodies of their redeliveries, and a job.
+select polar.restore_events(@webhook_ids::text[], @bodies::text[], @body_bytes::bytea[], @notify::boolean)::bigint as restored;

@@ -310,3 +310,16 @@ select (select count(*) from polar.reconcile_mark m where m.run_id = @run_id::bi
             when 'refund' then (select count(*) from polar.refund o where o.deleted_at is null)
             when 'benefit_grant' then (select count(*) from polar.benefit_grant o where o.deleted_at is null)
         end)::bigint as living;
+
+-- name: DriftCountByCause :many
+select d.cause, count(*)::bigint as open from polar.drift d where d.resolved_at is null group by d.cause order by d.cause;
+
+-- name: LastReconcileAges :many
+select l.object_type, extract(epoch from l.age)::float8 as seconds from polar.last_reconcile l;
+
+-- name: ReconcileRunLastEnded :many
+-- How the newest comparison of each whole list ended.
+select distinct on (r.object_type) r.object_type, r.state
+  from polar.reconcile_run r
+ where r.state <> 'running' and not r.dry_run and r.since is null
+ order by r.object_type, r.id desc;

@@ -49,11 +49,11 @@ insert into polar.worker_process as p (id) values (@id) on conflict (id) do upda
 delete from polar.worker_process p where p.id = @id or p.seen_at < now() - interval '1 hour';
 
 -- name: QueueDepth :many
-select j.queue, j.state::text as state, count(*)::bigint as jobs, coalesce(extract(epoch from now() - min(j.scheduled_at)), 0)::float8 as oldest_seconds
+select j.queue, j.kind, j.state::text as state, count(*)::bigint as jobs, coalesce(extract(epoch from now() - min(j.scheduled_at)), 0)::float8 as oldest_seconds
   from polar.river_job j
  where j.state in ('available', 'retryable', 'running', 'scheduled', 'discarded')
- group by j.queue, j.state
- order by j.queue, j.state;
+ group by j.queue, j.kind, j.state
+ order by j.queue, j.kind, j.state;
 
 -- name: StatusCounts :one
 -- What grows with a product's users. Customers are read once: this is most of what it costs.
@@ -73,6 +73,11 @@ select (select c.living from customers c)::bigint as customers,
 select (select count(*) from polar.link_conflict f where f.resolved_at is null)::bigint as open_conflicts,
        (select count(*) from polar.open_drift d where not d.is_benign)::bigint as open_drift,
        (select count(*) from polar.checkout_request r where r.state in ('queued', 'creating'))::bigint as requests_waiting,
+       coalesce((select extract(epoch from now() - min(r.created_at)) from polar.checkout_request r where r.state in ('queued', 'creating')), 0)::float8 as oldest_waiting_seconds,
        (select count(*) from polar.checkout_request r where r.state = 'open')::bigint as requests_open,
        (select count(*) from polar.checkout_request r where r.state = 'failed')::bigint as requests_failed,
        (select count(*) from polar.worker_process p where p.seen_at > now() - interval '15 seconds')::bigint as workers_alive;
+
+-- name: RiverIsOwned :one
+-- Only an owner may rebuild indexes.
+select pg_has_role(c.relowner, 'usage')::boolean as owned from pg_catalog.pg_class c where c.oid = 'polar.river_job'::regclass;

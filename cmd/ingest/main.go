@@ -17,11 +17,13 @@ Usage: ingest [--help | --version]
 Routes:
   POST /webhooks/polar   where Polar's endpoint points
   GET  /livez, /readyz   probes
+  GET  /metrics          Prometheus metrics, on INGEST_METRICS_ADDR alone
 
 Environment:
   DATABASE_URL             Postgres (required)
   POLAR_WEBHOOK_SECRETS    secrets of Polar's endpoint, comma separated (required)
   INGEST_ADDR              where to listen (default :8080)
+  INGEST_METRICS_ADDR      where to serve metrics, such as 127.0.0.1:9080 (default: nowhere)
   LOG_LEVEL                debug, info, warn or error (default info)
 Each secret may come from a file instead: DATABASE_URL_FILE, and
 POLAR_WEBHOOK_SECRETS_FILE with one secret a line.

@@ -22,6 +22,7 @@ import (
 type commands struct {
 	Dev       devCommand       `cmd:"" help:"Run everything on this machine: Postgres, a fake Polar, ingest, worker, and a first page."`
 	Migrate   migrateCommand   `cmd:"" help:"Bring the database to the newest schema. Safe twice, and from two hosts at once."`
+	Doctor    doctorCommand    `cmd:"" help:"Look whether everything is set up, and say what to do about what is not."`
 	Status    statusCommand    `cmd:"" help:"Tell at a glance whether users and payments agree."`
 	Reconcile reconcileCommand `cmd:"" help:"Compare Polar's lists with the mirror, and repair what differs."`
 	Users     usersCommand     `cmd:"" help:"Say where the product's users are."`
@@ -29,6 +30,7 @@ type commands struct {
 	Link      linkCommand      `cmd:"" help:"Link a Polar customer to a local user, by a person's word."`
 	Unlink    unlinkCommand    `cmd:"" help:"End a Polar customer's link to its local user, for good."`
 	Checkout  checkoutCommand  `cmd:"" help:"Ask for checkouts."`
+	Keys      keysCommand      `cmd:"" help:"Make, list and revoke the keys of apps that come by HTTP."`
 	Endpoint  endpointCommand  `cmd:"" help:"Look after Polar's webhook endpoint: set it up, check it, rotate its secret, fetch what it missed."`
 	Replay    replayCommand    `cmd:"" help:"Apply stored events again, or compare the mirror with what they say."`
 	Forget    forgetCommand    `cmd:"" help:"Take a customer's personal data out of everything that is kept."`

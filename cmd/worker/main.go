@@ -16,6 +16,8 @@ Usage: worker [--help | --version]
 
 Routes:
   GET /                  the console
+  /v1/...                for apps, with a key of truenorth keys; GET /v1/openapi.json
+                         describes it
   GET /metrics           Prometheus metrics
   GET /livez, /readyz    probes
 

@@ -69,6 +69,13 @@ func (c *committer) commit(w *waiter) error {
 	return <-w.done
 }
 
+// waitingNow is how many deliveries wait for a writer.
+func (c *committer) waitingNow() float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return float64(len(c.waiting))
+}
+
 // work writes batch after batch while any delivery waits.
 func (c *committer) work() {
 	for {

@@ -50,11 +50,14 @@ type Receiver struct {
 	verifier  *polar.Verifier
 	logger    *slog.Logger
 	committer committer
+	metrics   *metrics
 }
 
 // New makes a Receiver.
 func New(events EventStore, verifier *polar.Verifier, logger *slog.Logger) *Receiver {
-	return &Receiver{store: events, verifier: verifier, logger: logger, committer: committer{store: events}}
+	rc := &Receiver{store: events, verifier: verifier, logger: logger, committer: committer{store: events}}
+	rc.metrics = newMetrics(rc.committer.waitingNow)
+	return rc
 }
 
 // Handler serves POST /webhooks/polar, GET /livez and GET /readyz. Paths are taken as they are: a ServeMux would
@@ -106,6 +109,12 @@ func (rc *Receiver) ready(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, `{"status":"ok"}`)
 }
 
+// Reasons of verdicts that metrics tell apart.
+const (
+	reasonSignature = "signature_" // and the SignatureError's
+	reasonOverload  = "overload"
+)
+
 // verdict is how one delivery ended: what is answered, and what is logged beside it.
 type verdict struct {
 	status int
@@ -129,10 +138,12 @@ func (rc *Receiver) receiveDelivery(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
 	}
 	reply(w, v.status, v.body)
+	took := time.Since(started)
+	rc.metrics.count(v, took)
 
 	level := slog.LevelInfo
 	attrs := []slog.Attr{
-		slog.String("method", loggable(r.Method)), slog.Int("status", v.status), slog.Duration("took", time.Since(started)),
+		slog.String("method", loggable(r.Method)), slog.Int("status", v.status), slog.Duration("took", took),
 		slog.Int("bytes", len(d.Body)), slog.String("remote", r.RemoteAddr),
 	}
 	if d.WebhookID != "" {
@@ -176,7 +187,7 @@ func (rc *Receiver) receive(rw http.ResponseWriter, r *http.Request, buffer *byt
 	if err := rc.verifier.Verify(body, r.Header); err != nil {
 		v := verdict{status: http.StatusUnauthorized, body: `{"error":"no valid signature"}`, reason: "signature"}
 		if signature, ok := errors.AsType[*polar.SignatureError](err); ok {
-			v.reason = "signature_" + signature.Reason
+			v.reason = reasonSignature + signature.Reason
 		}
 		return v
 	}
@@ -195,7 +206,7 @@ func (rc *Receiver) receive(rw http.ResponseWriter, r *http.Request, buffer *byt
 	w := waiter{delivery: *d}
 	if err := rc.committer.commit(&w); err != nil {
 		if errors.Is(err, errFull) || errors.Is(err, errSlow) {
-			return verdict{status: http.StatusServiceUnavailable, body: `{"error":"too many deliveries at once, try again"}`, reason: "overload"}
+			return verdict{status: http.StatusServiceUnavailable, body: `{"error":"too many deliveries at once, try again"}`, reason: reasonOverload}
 		}
 		return verdict{status: http.StatusServiceUnavailable, body: `{"error":"cannot store the event now, try again"}`, reason: "store", cause: err}
 	}
@@ -215,7 +226,7 @@ func readBody(w http.ResponseWriter, r *http.Request, body *bytes.Buffer) error 
 		body.Grow(int(min(r.ContentLength, firstRead)) + bytes.MinRead)
 	}
 	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
-	return err
+	return err //nolint:wrapcheck // for the caller to tell apart
 }
 
 // buffers are for bodies; without them every delivery would leave its body to the garbage collector.

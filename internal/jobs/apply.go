@@ -70,18 +70,20 @@ func (r *Runner) applyBatch(ctx context.Context, args ApplyEventsArgs, attempt i
 		alone, err = r.store.ListEventsByBatch(ctx, args.Batch)
 	default:
 		var c *change
+		var readAt time.Time
 		err = r.store.InBoundedTx(ctx, r.timing.deadAfter, jobTimeout, func(tx *store.Tx) error {
 			taken, err := tx.TakeEvents(ctx, args.Batch, args.Size, r.id, mostTogether)
 			if err != nil {
 				return err
 			}
-			c = decodeEvents(taken)
+			readAt, c = time.Now(), decodeEvents(taken)
 			return r.applyChange(ctx, tx, c)
 		})
 		if !errors.Is(err, store.ErrRefused) {
 			if err != nil {
 				return 0, nil, err
 			}
+			r.observeLag(c.events, readAt)
 			return len(c.events), c.failures(), nil
 		}
 		alone, err = r.store.ListEventsByBatch(ctx, args.Batch)
@@ -89,7 +91,10 @@ func (r *Runner) applyBatch(ctx context.Context, args ApplyEventsArgs, attempt i
 	if err != nil || len(alone) == 0 {
 		return 0, nil, err
 	}
-	failed, err = r.applyEvents(ctx, alone)
+	readAt := time.Now()
+	if failed, err = r.applyEvents(ctx, alone); err == nil {
+		r.observeLag(alone, readAt)
+	}
 	return len(alone), failed, err
 }
 

@@ -72,7 +72,7 @@ func converge(t *testing.T, seed uint64) {
 				select concat_ws(' ', id, kind, state, attempt, now() - attempted_at, scheduled_at - now(), attempted_by[array_upper(attempted_by, 1)], left(errors[1]::text, 150))
 				  from polar.river_job where state not in ('completed', 'scheduled', 'cancelled')
 				 union all select concat_ws(' ', 'worker', id, now() - seen_at) from polar.worker_process order by 1 limit 40`)))
-			t.Logf("what Postgres is at:\n%s", lines(all[string](s.w, `
+			t.Logf("what Postgres is at:\n%s", lines(all[string](s.w.asAdmin(), `
 				select concat_ws(' ', a.pid, a.state, a.wait_event_type, a.wait_event, now() - a.state_change, pg_blocking_pids(a.pid)::text, left(regexp_replace(a.query, '\s+', ' ', 'g'), 150))
 				  from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid() and a.state <> 'idle'`)))
 		}

@@ -506,6 +506,7 @@ func TestAwaitURLComesByNotificationAndWithoutOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Whatever listens is cut off again and again: the poll behind it serves.
+	admin := w.asAdmin()
 	cut, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() {
@@ -513,7 +514,7 @@ func TestAwaitURLComesByNotificationAndWithoutOne(t *testing.T) {
 		defer pause.Stop()
 		for cut.Err() == nil {
 			<-pause.C
-			_, _ = w.store.Pool().Exec(cut, "select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'listen%polar_checkout%' and datname = current_database()")
+			_, _ = admin.store.Pool().Exec(cut, "select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'listen%polar_checkout%' and datname = current_database()")
 		}
 	}()
 	if _, err := w.client.AwaitURL(ctx, w.ask("usr_grace")); err != nil {
@@ -538,8 +539,9 @@ func TestAwaitURLComesByNotificationAndWithoutOne(t *testing.T) {
 func TestClosingAClientEndsItsConnection(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, worldOptions{})
+	admin := w.asAdmin()
 	listening := func() int64 {
-		return one[int64](w, "select count(*) from pg_stat_activity where query ilike 'listen%polar_checkout%' and datname = current_database()")
+		return one[int64](admin, "select count(*) from pg_stat_activity where query ilike 'listen%polar_checkout%' and datname = current_database()")
 	}
 	if _, err := w.client.AwaitURL(t.Context(), w.ask("usr_ada")); err != nil {
 		t.Fatal(err)

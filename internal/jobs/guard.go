@@ -76,6 +76,12 @@ func (g *guard) admit(ctx context.Context, tx *store.Tx, organization uuid.UUID,
 	return nil
 }
 
+// CompareOrganization asks Polar whose token api has, and compares. Errors: *OtherOrganizationError; others where Polar or
+// Postgres could not be asked.
+func CompareOrganization(ctx context.Context, s *store.Store, api *polar.API) error {
+	return (&guard{api: api, store: s}).check(ctx)
+}
+
 // check asks Polar once whose token this is, and compares.
 func (g *guard) check(ctx context.Context) error {
 	g.mu.Lock()

@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
@@ -129,6 +131,9 @@ type Runner struct {
 	timing timing
 	atWork atWork
 
+	reindexing reindexing
+	lag        prometheus.Histogram
+
 	stopping <-chan struct{} // closed once Run is to end; nil where nothing runs
 }
 
@@ -150,6 +155,7 @@ func New(s *store.Store, config Config) (*Runner, error) {
 		config: config,
 		logger: config.Logger,
 		timing: newTiming(config.RecoveryTime, config.API.Timeout),
+		lag:    newLag(),
 	}
 	r.budget = newBudget(s, config.RateLimit, config.Logger)
 	config.API.Gate = r.budget.gate
@@ -190,6 +196,7 @@ func (r *Runner) newRiver() (*river.Client[pgx.Tx], error) {
 		RescueStuckJobsAfter: 5 * time.Minute,
 		SoftStopTimeout:      r.config.SoftStop,
 		// MaxWorkers / FetchCooldown is a ceiling of jobs a second. A poll finds what was notified too early.
+		ReindexerSchedule: &r.reindexing,
 		Queues: map[string]river.QueueConfig{
 			store.QueueEvents:    {MaxWorkers: 4, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
 			store.QueueCheckouts: {MaxWorkers: 32, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
@@ -200,6 +207,18 @@ func (r *Runner) newRiver() (*river.Client[pgx.Tx], error) {
 		return nil, fmt.Errorf("configuring River: %w", err)
 	}
 	return client, nil
+}
+
+// reindexing is when River rebuilds its indexes: at midnight, UTC, where this user owns them, and else never.
+type reindexing struct{ allowed atomic.Bool }
+
+// Next is when to rebuild them after t.
+func (s *reindexing) Next(t time.Time) time.Time {
+	if !s.allowed.Load() {
+		return river.NeverSchedule().Next(t)
+	}
+	const daily = 24 * time.Hour
+	return t.Add(daily).Truncate(daily)
 }
 
 // ID is the worker's id, as in river_job.attempted_by.
@@ -219,6 +238,11 @@ func (r *Runner) Run(ctx context.Context, ready func()) error {
 	if err := r.store.Beat(ctx, r.id); err != nil {
 		return err
 	}
+	owns, err := r.store.OwnsRiver(ctx)
+	if err != nil {
+		return err
+	}
+	r.reindexing.allowed.Store(owns)
 	r.stopping = ctx.Done()
 	if err := r.client.Start(ctx); err != nil {
 		// A client whose start failed half-way does not fetch even if it is started again.

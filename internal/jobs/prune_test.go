@@ -258,6 +258,7 @@ func TestPruningKeepsNobodyWaitingButARedeliveryOfWhatGoes(t *testing.T) {
 	defer pool.Close()
 	hasty := store.New(pool)
 
+	admin := w.asAdmin()
 	redelivered := make(chan int, 1)
 	err = w.store.InTx(t.Context(), func(tx *store.Tx) error {
 		if locked, err := tx.LockPrune(t.Context()); err != nil || !locked {
@@ -278,7 +279,7 @@ func TestPruningKeepsNobodyWaitingButARedeliveryOfWhatGoes(t *testing.T) {
 		}
 		go func() { redelivered <- w.post("old", someCustomer("old")) }()
 		eventually(t, func() error {
-			if n := one[int64](w, "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"); n != 1 {
+			if n := one[int64](admin, "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"); n != 1 {
 				return fmt.Errorf("%d sessions wait for a lock", n)
 			}
 			return nil

@@ -27,6 +27,7 @@ const (
 	causeRefused          = "refused"           // Postgres refuses the document
 	causeWrongTombstone   = "wrong_tombstone"   // deleted here, alive at Polar
 	causeBenignAbandoned  = "benign_abandoned"  // a checkout that its buyer left: Polar does not always tell
+	causeDuplicateSession = "duplicate_session" // a second session of one checkout request
 )
 
 // record runs in the transaction of a repair, and may add to what the step counts.

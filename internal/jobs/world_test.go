@@ -62,7 +62,8 @@ func newWorld(tb testing.TB, options worldOptions) *world {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	w.ingest = httptest.NewServer(ingest.New(w.store, verifier, testLogger(tb)).Handler())
+	// Each program has the rights of its role, and no more.
+	w.ingest = httptest.NewServer(ingest.New(storetest.As(tb, w.store, store.RoleIngest), verifier, testLogger(tb)).Handler())
 	tb.Cleanup(w.ingest.Close)
 
 	if !options.offline {
@@ -81,7 +82,7 @@ func newWorld(tb testing.TB, options worldOptions) *world {
 	tb.Cleanup(w.api.Close)
 	w.fake.SetPublicURL(w.api.URL)
 
-	w.client = truenorth.NewClient(w.store.Pool())
+	w.client = truenorth.NewClient(storetest.As(tb, w.store, store.RoleApp).Pool())
 	tb.Cleanup(w.client.Close)
 	if !options.idle {
 		w.startWorker()
@@ -95,7 +96,7 @@ func (w *world) startWorker() {
 	config := w.options.jobs
 	config.API.BaseURL, config.API.Token = w.api.URL+"/v1", "polar_oat_test"
 	config.Logger = testLogger(w.t)
-	runner, err := jobs.New(w.store, config)
+	runner, err := jobs.New(storetest.As(w.t, w.store, store.RoleWorker), config)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -186,6 +187,14 @@ func (w *world) settle() {
 		}
 		return nil
 	})
+}
+
+// asAdmin is the world to one who sees what every session does.
+func (w *world) asAdmin() *world {
+	w.t.Helper()
+	admin := *w
+	admin.store = storetest.Admin(w.t, w.store)
+	return &admin
 }
 
 // one reads the only value of a query.

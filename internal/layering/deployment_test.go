@@ -24,6 +24,7 @@ var environment = map[string]variable{
 	"DATABASE_URL":          {services: []string{"ingest", "migrate", "worker"}},
 	"POLAR_WEBHOOK_SECRETS": {services: []string{"ingest"}, byHand: true},
 	"INGEST_ADDR":           {services: []string{"ingest"}},
+	"INGEST_METRICS_ADDR":   {services: []string{"ingest"}},
 	"POLAR_ACCESS_TOKEN":    {services: []string{"worker"}, byHand: true},
 	"POLAR_API_URL":         {services: []string{"worker"}, value: "https://api.polar.sh/v1"},
 	"POLAR_VERSION":         {services: []string{"worker"}, value: "2026-10"},
@@ -41,7 +42,7 @@ var environment = map[string]variable{
 }
 
 // setByCompose are the variables whose value is fixed in docker-compose.yml.
-var setByCompose = []string{"DATABASE_URL", "INGEST_ADDR", "WORKER_ADDR"}
+var setByCompose = []string{"DATABASE_URL", "INGEST_ADDR", "INGEST_METRICS_ADDR", "WORKER_ADDR"}
 
 type composeFile struct {
 	Services map[string]composeService

@@ -56,6 +56,27 @@ func (s *Store) CreateCheckoutRequest(ctx context.Context, params json.RawMessag
 	return id, nil
 }
 
+// AskForCheckout is CreateCheckoutRequest that gives the whole request, and whether it is new: a live one may have the key.
+// Errors: ErrRefused.
+func (s *Store) AskForCheckout(ctx context.Context, params json.RawMessage, key string) (request CheckoutRequest, isNew bool, err error) {
+	err = s.InTx(ctx, func(t *Tx) error {
+		id, err := t.q.CheckoutRequestCreate(ctx, t.tx, params, orNil(key))
+		if err != nil {
+			return fmt.Errorf("creating a checkout request: %w", interpret(err))
+		}
+		row, err := t.q.CheckoutRequestGet(ctx, t.tx, id)
+		if err != nil {
+			return fmt.Errorf("reading checkout request %s: %w", id, interpret(err))
+		}
+		request = CheckoutRequest(row)
+		if isNew, err = t.q.CheckoutRequestIsNew(ctx, t.tx, id); err != nil {
+			return fmt.Errorf("reading checkout request %s: %w", id, interpret(err))
+		}
+		return nil
+	})
+	return request, isNew, err
+}
+
 func orNil(s string) *string {
 	if s == "" {
 		return nil

@@ -302,3 +302,16 @@ func (s *Store) ListDriftOfRun(ctx context.Context, runID int64, limit int32) ([
 	}
 	return drifts, nil
 }
+
+// CountOpenDrift counts the open differences by cause.
+func (s *Store) CountOpenDrift(ctx context.Context) (map[string]int64, error) {
+	rows, err := s.q.DriftCountByCause(ctx, s.pool)
+	if err != nil {
+		return nil, fmt.Errorf("counting open drift: %w", interpret(err))
+	}
+	counts := make(map[string]int64, len(rows))
+	for _, row := range rows {
+		counts[row.Cause] = row.Open
+	}
+	return counts, nil
+}

@@ -71,7 +71,7 @@ func insertEvents(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX, delive
 		if err != nil {
 			return Stored{}, fmt.Errorf("giving %d events their bodies again: %w", len(row.Bodiless), interpret(err))
 		}
-		if restored.Restored > 0 {
+		if restored > 0 {
 			stored.Again = append(stored.Again, row.Bodiless...)
 		}
 	}
@@ -111,6 +111,7 @@ type Event struct {
 	Type       string
 	OccurredAt time.Time // zero where unknown
 	Body       string
+	Waited     time.Duration // from its arrival until it was read, by the database's clock
 }
 
 // ListEventsByBatch reads the events of a batch that are not applied, and whose bodies are kept.
@@ -151,6 +152,8 @@ type eventRow interface {
 		Type       string
 		OccurredAt *time.Time
 		Body       string
+
+		WaitedSeconds float64
 	}
 }
 
@@ -158,7 +161,7 @@ func eventsOf[R eventRow](rows []R) []Event {
 	events := make([]Event, len(rows))
 	for i, row := range rows {
 		r := dbsqlc.EventListBySeqRow(row)
-		events[i] = Event{Seq: r.Seq, WebhookID: r.WebhookID, Type: r.Type, OccurredAt: orZero(r.OccurredAt), Body: r.Body}
+		events[i] = Event{Seq: r.Seq, WebhookID: r.WebhookID, Type: r.Type, OccurredAt: orZero(r.OccurredAt), Body: r.Body, Waited: time.Duration(r.WaitedSeconds * float64(time.Second))}
 	}
 	return events
 }

@@ -29,39 +29,53 @@ type Migration struct {
 
 // Migrate brings the database to the newest schema: the schema polar, River's tables, then ours. Safe twice, and from
 // several hosts at once: one does it while the others wait.
+//
+// Then it makes the roles, and gives them what they may do. A user who may not make roles is warned, and goes without.
 func (s *Store) Migrate(ctx context.Context, logger *slog.Logger) ([]Migration, error) {
 	var done []Migration
-	err := s.holdingMigrationLock(ctx, func(ctx context.Context, provider *goose.Provider, river *rivermigrate.Migrator[pgx.Tx]) error {
-		result, err := river.Migrate(ctx, rivermigrate.DirectionUp, nil)
+	err := s.holdingMigrationLock(ctx, func(ctx context.Context, m migrators) error {
+		result, err := m.river.Migrate(ctx, rivermigrate.DirectionUp, nil)
 		if err != nil {
 			return fmt.Errorf("migrating River's tables: %w", interpret(err))
 		}
 		for _, v := range result.Versions {
 			done = append(done, Migration{Line: "river", Version: int64(v.Version)})
 		}
-		results, err := provider.Up(ctx)
+		results, err := m.ours.Up(ctx)
 		if err != nil {
 			return fmt.Errorf("migrating schema %s: %w", Schema, interpret(err))
 		}
 		for _, r := range results {
 			done = append(done, Migration{Line: "truenorth", Version: r.Source.Version})
 		}
-		return nil
+		missing, err := makeRoles(ctx, m.conn)
+		if len(missing) > 0 {
+			logger.WarnContext(ctx, "roles are missing, as this user has no CREATEROLE: create them and migrate again, or let the programs connect as the owner",
+				slog.Any("roles", missing))
+		}
+		return err
 	}, logger)
 	return done, err
 }
 
 // MigrateDown takes all of our migrations back; River's tables stay. What they held is lost.
 func (s *Store) MigrateDown(ctx context.Context, logger *slog.Logger) error {
-	return s.holdingMigrationLock(ctx, func(ctx context.Context, provider *goose.Provider, _ *rivermigrate.Migrator[pgx.Tx]) error {
-		if _, err := provider.DownTo(ctx, 0); err != nil {
+	return s.holdingMigrationLock(ctx, func(ctx context.Context, m migrators) error {
+		if _, err := m.ours.DownTo(ctx, 0); err != nil {
 			return fmt.Errorf("taking migrations back: %w", interpret(err))
 		}
 		return nil
 	}, logger)
 }
 
-func (s *Store) holdingMigrationLock(ctx context.Context, do func(context.Context, *goose.Provider, *rivermigrate.Migrator[pgx.Tx]) error, logger *slog.Logger) error {
+// migrators are what migrates, and the connection that holds the lock.
+type migrators struct {
+	conn  *pgx.Conn
+	river *rivermigrate.Migrator[pgx.Tx]
+	ours  *goose.Provider
+}
+
+func (s *Store) holdingMigrationLock(ctx context.Context, do func(context.Context, migrators) error, logger *slog.Logger) error {
 	// A connection of its own holds the lock: it must not be one that the migrations need.
 	config := s.pool.Config().ConnConfig.Copy()
 	holder, err := pgx.ConnectConfig(ctx, config)
@@ -99,7 +113,7 @@ func (s *Store) holdingMigrationLock(ctx context.Context, do func(context.Contex
 	if err != nil {
 		return fmt.Errorf("preparing River's migrations: %w", err)
 	}
-	return do(ctx, provider, river)
+	return do(ctx, migrators{holder, river, provider})
 }
 
 // MapUsers says where the product's users are.

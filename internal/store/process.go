@@ -80,6 +80,18 @@ func (s *Store) TakeBudget(ctx context.Context, b Budget, amount, reserve float6
 	return false, time.Duration(seconds * float64(time.Second)), nil
 }
 
+// BudgetLeft is how many calls the budget has left now: none while Polar has told everyone to wait.
+func (s *Store) BudgetLeft(ctx context.Context, b Budget) (float64, error) {
+	row, err := s.q.APIBudgetGet(ctx, s.pool)
+	if err != nil {
+		return 0, fmt.Errorf("reading the API budget: %w", interpret(err))
+	}
+	if row.BlockedSeconds > 0 {
+		return 0, nil
+	}
+	return min(b.Capacity, row.Tokens+row.AgeSeconds*b.PerSecond), nil
+}
+
 // BudgetBlocked tells how long Polar has still told everyone to wait; 0: not at all.
 func (s *Store) BudgetBlocked(ctx context.Context) (time.Duration, error) {
 	row, err := s.q.APIBudgetGet(ctx, s.pool)
@@ -97,9 +109,10 @@ func (s *Store) BlockBudget(ctx context.Context, wait time.Duration) error {
 	return nil
 }
 
-// QueueDepth is how many jobs of a queue are in a state, and how long the oldest has been due.
+// QueueDepth is how many jobs of a kind are in a state, and how long the oldest has been due.
 type QueueDepth struct {
 	Queue         string  `json:"queue"`
+	Kind          string  `json:"kind"`
 	State         string  `json:"state"`
 	Jobs          int64   `json:"jobs"`
 	OldestSeconds float64 `json:"oldest_seconds"`
@@ -113,6 +126,7 @@ type Status struct {
 	OpenConflicts     int64            `json:"open_conflicts"`
 	OpenDrift         int64            `json:"open_drift"`
 	RequestsWaiting   int64            `json:"requests_waiting"`
+	OldestWaiting     float64          `json:"oldest_request_waiting_seconds"` // of the requests that wait for their session
 	RequestsOpen      int64            `json:"requests_open"`
 	RequestsSucceeded int64            `json:"requests_succeeded"`
 	RequestsFailed    int64            `json:"requests_failed"`
@@ -148,7 +162,7 @@ func (s *Store) ReadStatus(ctx context.Context) (Status, error) {
 		Customers: counts.Customers, Linked: counts.Linked, Unlinked: counts.Unlinked, RequestsSucceeded: counts.RequestsSucceeded,
 		CountedAt: countedAt, Remembered: countedAt.Before(began),
 		OpenConflicts: open.OpenConflicts, OpenDrift: open.OpenDrift,
-		RequestsWaiting: open.RequestsWaiting, RequestsOpen: open.RequestsOpen, RequestsFailed: open.RequestsFailed,
+		RequestsWaiting: open.RequestsWaiting, OldestWaiting: open.OldestWaitingSeconds, RequestsOpen: open.RequestsOpen, RequestsFailed: open.RequestsFailed,
 		WorkersAlive: open.WorkersAlive, Events: map[string]int64{}, Queues: []QueueDepth{},
 	}
 	if status.Endpoint, err = optional(s.GetEndpointWatch(ctx)); err != nil {

@@ -302,3 +302,29 @@ func (s *Store) ListMarked(ctx context.Context, runID int64, kind string, after 
 	}
 	return ids, nil
 }
+
+// ReadSweepAges tells how long ago the last comparison of each type of objects ended well.
+func (s *Store) ReadSweepAges(ctx context.Context) (map[string]time.Duration, error) {
+	rows, err := s.q.LastReconcileAges(ctx, s.pool)
+	if err != nil {
+		return nil, fmt.Errorf("reading when sweeps ended: %w", interpret(err))
+	}
+	ages := make(map[string]time.Duration, len(rows))
+	for _, row := range rows {
+		ages[row.ObjectType] = time.Duration(row.Seconds * float64(time.Second))
+	}
+	return ages, nil
+}
+
+// ReadSweepEnds tells of each type of objects whether the newest comparison that has ended, of the whole list, ended well.
+func (s *Store) ReadSweepEnds(ctx context.Context) (map[string]bool, error) {
+	rows, err := s.q.ReconcileRunLastEnded(ctx, s.pool)
+	if err != nil {
+		return nil, fmt.Errorf("reading how sweeps ended: %w", interpret(err))
+	}
+	ends := make(map[string]bool, len(rows))
+	for _, row := range rows {
+		ends[row.ObjectType] = row.State == RunFinished
+	}
+	return ends, nil
+}

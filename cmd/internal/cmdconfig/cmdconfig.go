@@ -91,6 +91,8 @@ type Ingest struct {
 	WebhookSecrets []Secret `env:"-"`
 	// Addr is where to listen.
 	Addr string `env:"INGEST_ADDR" envDefault:":8080"`
+	// MetricsAddr is where /metrics listens, which has no place beside what the internet reaches; empty: nowhere.
+	MetricsAddr string `env:"INGEST_METRICS_ADDR"`
 	Log
 }
 

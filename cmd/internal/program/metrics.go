@@ -15,11 +15,11 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
-// metricsHandler serves what an operator watches, read from the database at each scrape.
-func metricsHandler(s *store.Store, logger *slog.Logger) http.Handler {
+// metricsHandler serves what these collectors gather, and what every Go program tells of itself.
+func metricsHandler(of ...prometheus.Collector) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	registry.MustRegister(&statusCollector{store: s, logger: logger})
+	registry.MustRegister(of...)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 
@@ -28,23 +28,31 @@ var (
 	descEvents    = prometheus.NewDesc("truenorth_events", "Events that are not applied, by state; each is counted up to 100,000.", []string{"state"}, nil)
 	descCustomers = prometheus.NewDesc("truenorth_customers", "Living customers of the mirror, by whether they are linked; up to two minutes old where counting takes long.", []string{"linked"}, nil)
 	descConflicts = prometheus.NewDesc("truenorth_link_conflicts_open", "Link conflicts that wait for a person.", nil, nil)
-	descDrift     = prometheus.NewDesc("truenorth_drift_open", "Open differences between Polar and the mirror.", nil, nil)
+	descDrift     = prometheus.NewDesc("truenorth_drift_open", "Open differences between Polar and the mirror, by cause; those that begin with benign_ need nobody.", []string{"cause"}, nil)
 	descRequests  = prometheus.NewDesc("truenorth_checkout_requests", "Checkout requests by state.", []string{"state"}, nil)
-	descJobs      = prometheus.NewDesc("truenorth_jobs", "River jobs by queue and state.", []string{"queue", "state"}, nil)
-	descJobAge    = prometheus.NewDesc("truenorth_job_oldest_seconds", "How long the oldest job has been due.", []string{"queue", "state"}, nil)
+	descJobs      = prometheus.NewDesc("truenorth_jobs", "River jobs by queue, kind and state.", []string{"queue", "kind", "state"}, nil)
+	descJobAge    = prometheus.NewDesc("truenorth_job_oldest_seconds", "How long the oldest job has been due.", []string{"queue", "kind", "state"}, nil)
 	descEndpoint  = prometheus.NewDesc("truenorth_endpoint_ok", "1 if Polar's webhook endpoint sends every type of event; absent before the first look.", nil, nil)
 	descFinding   = prometheus.NewDesc("truenorth_endpoint_finding", "1 if this is wrong with Polar's webhook endpoint.", []string{"finding"}, nil)
 	descLookAge   = prometheus.NewDesc("truenorth_endpoint_look_age_seconds", "How long ago Polar's webhook endpoint was last looked at.", nil, nil)
+	descBudget    = prometheus.NewDesc("truenorth_api_budget_left", "Calls to Polar that all processes together may make now; absent without a limit.", nil, nil)
+	descCapacity  = prometheus.NewDesc("truenorth_api_budget_capacity", "Calls to Polar that all processes together may make at most at once.", nil, nil)
+	descOldest    = prometheus.NewDesc("truenorth_checkout_oldest_waiting_seconds", "How long the oldest checkout request has waited for its session; 0 where none waits.", nil, nil)
+	descInterval  = prometheus.NewDesc("truenorth_reconcile_interval_seconds", "How often Polar's lists are read (RECONCILE_INTERVAL); 0: only when asked.", nil, nil)
+	descSweepAge  = prometheus.NewDesc("truenorth_sweep_age_seconds", "How long ago a comparison of all these objects with Polar's last ended well.", []string{"object_type"}, nil)
+	descSweepOK   = prometheus.NewDesc("truenorth_sweep_ok", "1 if the newest comparison that has ended of all these objects with Polar's ended well.", []string{"object_type"}, nil)
 	descWorkers   = prometheus.NewDesc("truenorth_workers_alive", "Workers with a recent sign of life.", nil, nil)
 )
 
+// statusCollector reads from the database, at each scrape, what is the same whichever worker tells it.
 type statusCollector struct {
 	store  *store.Store
+	runner *jobs.Runner
 	logger *slog.Logger
 }
 
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descUp, descEvents, descCustomers, descConflicts, descDrift, descRequests, descJobs, descJobAge, descEndpoint, descFinding, descLookAge, descWorkers} {
+	for _, d := range []*prometheus.Desc{descUp, descEvents, descCustomers, descConflicts, descDrift, descRequests, descJobs, descJobAge, descEndpoint, descFinding, descLookAge, descBudget, descCapacity, descOldest, descInterval, descSweepAge, descSweepOK, descWorkers} {
 		ch <- d
 	}
 }
@@ -68,16 +76,17 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descCustomers, float64(status.Linked), "true")
 	gauge(descCustomers, float64(status.Unlinked), "false")
 	gauge(descConflicts, float64(status.OpenConflicts))
-	gauge(descDrift, float64(status.OpenDrift))
 	gauge(descRequests, float64(status.RequestsWaiting), "waiting")
+	gauge(descOldest, status.OldestWaiting)
 	gauge(descRequests, float64(status.RequestsOpen), "open")
 	gauge(descRequests, float64(status.RequestsSucceeded), "succeeded")
 	gauge(descRequests, float64(status.RequestsFailed), "failed")
 	for _, q := range status.Queues {
-		gauge(descJobs, float64(q.Jobs), q.Queue, q.State)
-		gauge(descJobAge, q.OldestSeconds, q.Queue, q.State)
+		gauge(descJobs, float64(q.Jobs), q.Queue, q.Kind, q.State)
+		gauge(descJobAge, q.OldestSeconds, q.Queue, q.Kind, q.State)
 	}
 	gauge(descWorkers, float64(status.WorkersAlive))
+	c.collectReconciling(ctx, gauge)
 	if watch := status.Endpoint; watch != nil {
 		is := map[bool]float64{true: 1}
 		gauge(descEndpoint, is[watch.State == store.EndpointOK])
@@ -85,5 +94,35 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		for _, kind := range jobs.FindingKinds() {
 			gauge(descFinding, is[slices.ContainsFunc(watch.Findings, func(f store.EndpointFinding) bool { return f.Finding == kind })], kind)
 		}
+	}
+}
+
+// collectReconciling tells of drift, of the sweeps that find it, and of the budget that they and others draw from.
+func (c *statusCollector) collectReconciling(ctx context.Context, gauge func(d *prometheus.Desc, value float64, labels ...string)) {
+	read := func(err error) bool {
+		if err != nil {
+			c.logger.WarnContext(ctx, "reading metrics failed", slog.String("error", err.Error()))
+		}
+		return err == nil
+	}
+	if open, err := c.store.CountOpenDrift(ctx); read(err) {
+		for _, cause := range jobs.DriftCauses() {
+			gauge(descDrift, float64(open[cause]), cause)
+		}
+	}
+	gauge(descInterval, c.runner.ReconcileInterval().Seconds())
+	if ends, err := c.store.ReadSweepEnds(ctx); read(err) {
+		for objectType, well := range ends {
+			gauge(descSweepOK, map[bool]float64{true: 1}[well], objectType)
+		}
+	}
+	if ages, err := c.store.ReadSweepAges(ctx); read(err) {
+		for objectType, age := range ages {
+			gauge(descSweepAge, age.Seconds(), objectType)
+		}
+	}
+	if left, capacity, err := c.runner.BudgetLeft(ctx); read(err) && capacity > 0 {
+		gauge(descBudget, left)
+		gauge(descCapacity, capacity)
 	}
 }

@@ -3,6 +3,7 @@ package program
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,8 @@ import (
 	"runtime/debug"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/truenorth-dev/truenorth/cmd/internal/cmdconfig"
 	"github.com/truenorth-dev/truenorth/internal/ingest"
@@ -79,7 +82,18 @@ func Ingest(ctx context.Context, config cmdconfig.Ingest, logger *slog.Logger, r
 		return err
 	}
 	receiver := ingest.New(s, verifier, logger)
-	return serve(ctx, listener, ingest.Server(receiver.Handler(), logger), logger, ready)
+	group, ctx := errgroup.WithContext(ctx)
+	if config.MetricsAddr != "" {
+		metrics, err := listen(ctx, "INGEST_METRICS_ADDR", config.MetricsAddr)
+		if err != nil {
+			return errors.Join(err, listener.Close())
+		}
+		mux := http.NewServeMux()
+		mux.Handle("GET /metrics", metricsHandler(receiver))
+		group.Go(func() error { return serve(ctx, metrics, ingest.Server(mux, logger), logger, nil) })
+	}
+	group.Go(func() error { return serve(ctx, listener, ingest.Server(receiver.Handler(), logger), logger, ready) })
+	return group.Wait()
 }
 
 // patience is how long a stop waits for requests in flight: over the 7 seconds that ingest gives Postgres, and within

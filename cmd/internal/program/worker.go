@@ -15,6 +15,7 @@ import (
 	"github.com/truenorth-dev/truenorth"
 	"github.com/truenorth-dev/truenorth/cmd/internal/cmdconfig"
 	"github.com/truenorth-dev/truenorth/internal/console"
+	"github.com/truenorth-dev/truenorth/internal/httpapi"
 	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
@@ -56,7 +57,8 @@ func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, lo
 		}
 		answer(w, http.StatusOK, `{"status":"ok"}`)
 	})
-	mux.Handle("GET /metrics", metricsHandler(s, logger))
+	mux.Handle("GET /metrics", metricsHandler(&statusCollector{store: s, runner: runner, logger: logger}, runner))
+	mux.Handle("/v1/", httpapi.New(httpapi.Config{Store: s, Client: client, Logger: logger, ExtraFields: config.ExtraFields}))
 	mux.Handle("/", console.New(console.Config{
 		Store: s, Client: client, Logger: logger, Password: config.ConsolePassword.Reveal(), Demo: demo,
 	}))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"strings"
@@ -86,19 +87,58 @@ func New(tb testing.TB) *store.Store {
 	return Open(tb, URL(tb))
 }
 
-// Open is a Store on the database of a URL, closed when the test ends.
+// As opens the database of s again, as one of the roles that Migrate makes; as s itself where the server's user could make none.
+func As(tb testing.TB, s *store.Store, role string) *store.Store {
+	tb.Helper()
+	var there bool
+	if err := s.Pool().QueryRow(context.Background(), "select to_regrole($1) is not null", role).Scan(&there); err != nil {
+		tb.Fatal(err)
+	}
+	if !there {
+		tb.Logf("there is no role %s: nothing is proved of what it may do", role)
+		return s
+	}
+	return asServerUser(tb, s, map[string]string{"role": role}) // who may take any role
+}
+
+// Admin opens the database of s again as the server's user, who sees what everybody does in pg_stat_activity.
+func Admin(tb testing.TB, s *store.Store) *store.Store {
+	tb.Helper()
+	return asServerUser(tb, s, nil)
+}
+
+func asServerUser(tb testing.TB, s *store.Store, parameters map[string]string) *store.Store {
+	tb.Helper()
+	config := s.Pool().Config()
+	admin, err := pgxpool.ParseConfig(ServerURL(tb))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	config.ConnConfig.User, config.ConnConfig.Password = admin.ConnConfig.User, admin.ConnConfig.Password
+	maps.Copy(config.ConnConfig.RuntimeParams, parameters)
+	pool, err := pgxpool.NewWithConfig(context.Background(), config)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	as := store.New(pool)
+	tb.Cleanup(as.Close)
+	return as
+}
+
+// Open is a Store on the database of a URL, as the programs open it, closed when the test ends.
 func Open(tb testing.TB, databaseURL string) *store.Store {
 	tb.Helper()
-	config, err := pgxpool.ParseConfig(databaseURL)
+	u, err := url.Parse(databaseURL)
 	if err != nil {
 		tb.Fatalf("parsing %s: %v", databaseURL, err)
 	}
-	config.MaxConns = 10
-	pool, err := pgxpool.NewWithConfig(context.Background(), config)
+	query := u.Query()
+	query.Set("pool_max_conns", "10")
+	u.RawQuery = query.Encode()
+	s, err := store.Open(u.String(), "storetest")
 	if err != nil {
 		tb.Fatalf("opening the pool: %v", err)
 	}
-	s := store.New(pool)
 	tb.Cleanup(s.Close)
 	return s
 }
@@ -113,6 +153,8 @@ func custom(tb testing.TB, m pgtestdb.Migrator) *pgtestdb.Config {
 	return pgtestdb.Custom(tb, pgtestdb.Config{
 		DriverName: "pgx", Host: u.Hostname(), Port: u.Port(), User: u.User.Username(), Password: password,
 		Database: strings.TrimPrefix(u.Path, "/"), Options: "sslmode=disable", ForceTerminateConnections: true,
+		// As whoever migrates a product's database; the roles are the server's, and outlive the test.
+		TestRole: &pgtestdb.Role{Username: "truenorth_test", Password: "truenorth_test", Capabilities: "NOSUPERUSER NOCREATEDB CREATEROLE"},
 	}, m)
 }
 
@@ -133,6 +175,7 @@ func (migrator) Hash() (string, error) {
 		}
 		fmt.Fprintf(h, "%s\n%s\n", name, text)
 	}
+	fmt.Fprintln(h, migrations.Grants)
 	return hex.EncodeToString(h.Sum(nil)[:16]), nil
 }
 

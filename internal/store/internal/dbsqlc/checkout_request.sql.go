@@ -343,6 +343,18 @@ func (q *Queries) CheckoutRequestInsertFailed(ctx context.Context, db DBTX, arg 
 	return err
 }
 
+const checkoutRequestIsNew = `-- name: CheckoutRequestIsNew :one
+select (r.created_at = now())::boolean as is_new from polar.checkout_request r where r.id = $1
+`
+
+// Whether this very transaction wrote it.
+func (q *Queries) CheckoutRequestIsNew(ctx context.Context, db DBTX, id uuid.UUID) (bool, error) {
+	row := db.QueryRow(ctx, checkoutRequestIsNew, id)
+	var is_new bool
+	err := row.Scan(&is_new)
+	return is_new, err
+}
+
 const checkoutRequestPosting = `-- name: CheckoutRequestPosting :execrows
 update polar.checkout_request r
    set posted_at = coalesce(r.posted_at, now()), customer_id = $1, leased_until = now() + $2::interval, updated_at = now()

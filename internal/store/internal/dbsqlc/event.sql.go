@@ -56,10 +56,10 @@ with stored as (
     values ($1::text, $2::text, nullif($3::text, ''), nullif($4::timestamptz, '0001-01-01 00:00:00+00'),
             nextval('polar.event_batch'), $5::text, nullif($6::bytea, ''))
     on conflict (webhook_id) do nothing
-    returning batch, octet_length(body) as bytes
+    returning batch
 ), job as (
     insert into polar.river_job (kind, args, queue, max_attempts)
-    select 'apply_events', jsonb_build_object('batch', s.batch, 'size', greatest(1, s.bytes / 16384)), 'events', 1000
+    select 'apply_events', jsonb_build_object('batch', s.batch, 'size', greatest(1, octet_length($5::text) / 16384)), 'events', 1000
       from stored s
     returning case when $7::boolean then pg_notify('polar.river_insert', '{"queue":"events"}')::text end as woken
 )
@@ -107,20 +107,20 @@ with batch as materialized (
     select g.webhook_id, g.type, nullif(g.object_id, ''), nullif(g.occurred_at, '0001-01-01 00:00:00+00'), b.number, g.body, nullif(g.body_bytes, '')
       from given g, batch b
     on conflict (webhook_id) do nothing
-    returning seq, webhook_id, octet_length(body) as bytes
+    returning seq, webhook_id
 ), known as materialized ( -- hardly ever any, and then nothing is looked for
     select g.webhook_id
       from given g
      where (select count(*) from stored) < cardinality($1::text[])
        and not exists (select from stored s where s.webhook_id = g.webhook_id)
 ), again as (
-    select distinct l.seq, l.webhook_id, l.body is null as bodiless
+    select distinct l.seq, l.webhook_id, not polar.event_has_body(l.seq) as bodiless
       from known k
       join polar.event_log l on l.webhook_id = k.webhook_id
       join polar.event_outcome o on o.seq = l.seq and o.state = 'failed'
 ), job as (
     insert into polar.river_job (kind, args, queue, max_attempts)
-    select 'apply_events', jsonb_build_object('batch', b.number, 'size', (select greatest(count(*), sum(s.bytes) / 16384) from stored s)), 'events', 1000
+    select 'apply_events', jsonb_build_object('batch', b.number, 'size', greatest((select count(*) from stored), (select sum(octet_length(g.body)) / 16384 from given g))), 'events', 1000
       from batch b
      where exists (select from stored)
     union all
@@ -194,7 +194,7 @@ func (q *Queries) EventLastReceivedAt(ctx context.Context, db DBTX) (time.Time, 
 }
 
 const eventListByBatch = `-- name: EventListByBatch :many
-select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body, extract(epoch from clock_timestamp() - l.received_at)::float8 as waited_seconds
   from polar.event_log l
   left join polar.event_outcome o on o.seq = l.seq
  where l.batch = $1 and o.state is distinct from 'applied' and l.body is not null
@@ -202,11 +202,12 @@ select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
 `
 
 type EventListByBatchRow struct {
-	Seq        int64
-	WebhookID  string
-	Type       string
-	OccurredAt *time.Time
-	Body       string
+	Seq           int64
+	WebhookID     string
+	Type          string
+	OccurredAt    *time.Time
+	Body          string
+	WaitedSeconds float64
 }
 
 func (q *Queries) EventListByBatch(ctx context.Context, db DBTX, batch int64) ([]EventListByBatchRow, error) {
@@ -224,6 +225,7 @@ func (q *Queries) EventListByBatch(ctx context.Context, db DBTX, batch int64) ([
 			&i.Type,
 			&i.OccurredAt,
 			&i.Body,
+			&i.WaitedSeconds,
 		); err != nil {
 			return nil, err
 		}
@@ -236,7 +238,7 @@ func (q *Queries) EventListByBatch(ctx context.Context, db DBTX, batch int64) ([
 }
 
 const eventListBySeq = `-- name: EventListBySeq :many
-select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body, extract(epoch from clock_timestamp() - l.received_at)::float8 as waited_seconds
   from polar.event_log l
   left join polar.event_outcome o on o.seq = l.seq
  where l.seq = any ($1::bigint[]) and o.state is distinct from 'applied' and l.body is not null
@@ -244,11 +246,12 @@ select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
 `
 
 type EventListBySeqRow struct {
-	Seq        int64
-	WebhookID  string
-	Type       string
-	OccurredAt *time.Time
-	Body       string
+	Seq           int64
+	WebhookID     string
+	Type          string
+	OccurredAt    *time.Time
+	Body          string
+	WaitedSeconds float64
 }
 
 func (q *Queries) EventListBySeq(ctx context.Context, db DBTX, seqs []int64) ([]EventListBySeqRow, error) {
@@ -266,6 +269,7 @@ func (q *Queries) EventListBySeq(ctx context.Context, db DBTX, seqs []int64) ([]
 			&i.Type,
 			&i.OccurredAt,
 			&i.Body,
+			&i.WaitedSeconds,
 		); err != nil {
 			return nil, err
 		}
@@ -412,7 +416,7 @@ with head as (
      where j.id = s.id and s.events <= $2::bigint
     returning s.batch
 )
-select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body, extract(epoch from clock_timestamp() - l.received_at)::float8 as waited_seconds
   from polar.event_log l
   left join polar.event_outcome o on o.seq = l.seq
  where l.batch = any (array(select t.batch from taken t) || $1::bigint) and o.state is distinct from 'applied' and l.body is not null
@@ -427,11 +431,12 @@ type EventTakeManyParams struct {
 }
 
 type EventTakeManyRow struct {
-	Seq        int64
-	WebhookID  string
-	Type       string
-	OccurredAt *time.Time
-	Body       string
+	Seq           int64
+	WebhookID     string
+	Type          string
+	OccurredAt    *time.Time
+	Body          string
+	WaitedSeconds float64
 }
 
 // The events of a batch that are not applied, and with them those of other batches whose jobs wait for a worker, as many as
@@ -457,6 +462,7 @@ func (q *Queries) EventTakeMany(ctx context.Context, db DBTX, arg EventTakeManyP
 			&i.Type,
 			&i.OccurredAt,
 			&i.Body,
+			&i.WaitedSeconds,
 		); err != nil {
 			return nil, err
 		}

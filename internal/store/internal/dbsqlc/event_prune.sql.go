@@ -205,33 +205,7 @@ func (q *Queries) EventPruneOutcomes(ctx context.Context, db DBTX, maxRows int32
 }
 
 const eventRestoreMany = `-- name: EventRestoreMany :one
-with given as (
-    select unnest($1::text[]) as webhook_id,
-           unnest($2::text[]) as body,
-           unnest($3::bytea[]) as body_bytes
-), restored as (
-    update polar.event_log l
-       set body = g.body, body_bytes = nullif(g.body_bytes, '')
-      from given g
-     where l.webhook_id = g.webhook_id
-       and l.body is null
-       and exists (select from polar.event_outcome o where o.seq = l.seq and o.state = 'failed')
-    returning l.seq
-), noted as (
-    update polar.event_prune p
-       set left_over = p.left_over || array(select r.seq from restored r)
-     where p.what = 'body' and exists (select from restored)
-), job as (
-    insert into polar.river_job (kind, args, queue, max_attempts)
-    select 'apply_events', jsonb_build_object('events', jsonb_agg(r.seq)), 'events', 1000
-      from restored r
-    having count(*) > 0
-    returning id
-), woken as materialized (
-    select pg_notify('polar.river_insert', '{"queue":"events"}')::text as done
-     where $4::boolean and exists (select from job)
-)
-select (select count(*) from restored)::bigint as restored, (select count(*) from woken)::bigint as woken
+select polar.restore_events($1::text[], $2::text[], $3::bytea[], $4::boolean)::bigint as restored
 `
 
 type EventRestoreManyParams struct {
@@ -241,21 +215,15 @@ type EventRestoreManyParams struct {
 	Notify     bool
 }
 
-type EventRestoreManyRow struct {
-	Restored int64
-	Woken    int64
-}
-
-// Gives failed events that are no longer kept whole the bodies of their redeliveries, and a job. Their turn to be pruned
-// comes again.
-func (q *Queries) EventRestoreMany(ctx context.Context, db DBTX, arg EventRestoreManyParams) (EventRestoreManyRow, error) {
+// Gives failed events that are no longer kept whole the bodies of their redeliveries, and a job.
+func (q *Queries) EventRestoreMany(ctx context.Context, db DBTX, arg EventRestoreManyParams) (int64, error) {
 	row := db.QueryRow(ctx, eventRestoreMany,
 		arg.WebhookIds,
 		arg.Bodies,
 		arg.BodyBytes,
 		arg.Notify,
 	)
-	var i EventRestoreManyRow
-	err := row.Scan(&i.Restored, &i.Woken)
-	return i, err
+	var restored int64
+	err := row.Scan(&restored)
+	return restored, err
 }

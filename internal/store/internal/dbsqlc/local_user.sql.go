@@ -7,7 +7,26 @@ package dbsqlc
 
 import (
 	"context"
+	"encoding/json"
 )
+
+const localUserAccess = `-- name: LocalUserAccess :one
+select coalesce((select jsonb_agg(to_jsonb(a) - 'local_user_id' order by a.kind, a.starts_at, a.object_id) from polar.user_access a where a.local_user_id = $1::text), '[]')::jsonb as access,
+       exists (select from polar.local_user u where u.id = $1::text and u.deleted_at is null)::boolean as is_live
+`
+
+type LocalUserAccessRow struct {
+	Access json.RawMessage
+	IsLive bool
+}
+
+// What a user may use now, each row of user_access as an object with its columns' names; is_live tells whether there is such a user.
+func (q *Queries) LocalUserAccess(ctx context.Context, db DBTX, id string) (LocalUserAccessRow, error) {
+	row := db.QueryRow(ctx, localUserAccess, id)
+	var i LocalUserAccessRow
+	err := row.Scan(&i.Access, &i.IsLive)
+	return i, err
+}
 
 const localUserRowInsertMany = `-- name: LocalUserRowInsertMany :exec
 insert into polar.local_user_row (id, email)

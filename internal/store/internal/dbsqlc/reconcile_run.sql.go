@@ -104,6 +104,35 @@ func (q *Queries) DriftAnyOpen(ctx context.Context, db DBTX, objectType string) 
 	return any_open, err
 }
 
+const driftCountByCause = `-- name: DriftCountByCause :many
+select d.cause, count(*)::bigint as open from polar.drift d where d.resolved_at is null group by d.cause order by d.cause
+`
+
+type DriftCountByCauseRow struct {
+	Cause string
+	Open  int64
+}
+
+func (q *Queries) DriftCountByCause(ctx context.Context, db DBTX) ([]DriftCountByCauseRow, error) {
+	rows, err := db.Query(ctx, driftCountByCause)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []DriftCountByCauseRow{}
+	for rows.Next() {
+		var i DriftCountByCauseRow
+		if err := rows.Scan(&i.Cause, &i.Open); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const driftEndDuplicates = `-- name: DriftEndDuplicates :exec
 update polar.drift d
    set resolved_at = now(), resolution = 'ended'
@@ -323,6 +352,35 @@ update polar.drift d
 func (q *Queries) DriftSettleRest(ctx context.Context, db DBTX, objectType string, runID int64) error {
 	_, err := db.Exec(ctx, driftSettleRest, objectType, runID)
 	return err
+}
+
+const lastReconcileAges = `-- name: LastReconcileAges :many
+select l.object_type, extract(epoch from l.age)::float8 as seconds from polar.last_reconcile l
+`
+
+type LastReconcileAgesRow struct {
+	ObjectType string
+	Seconds    float64
+}
+
+func (q *Queries) LastReconcileAges(ctx context.Context, db DBTX) ([]LastReconcileAgesRow, error) {
+	rows, err := db.Query(ctx, lastReconcileAges)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LastReconcileAgesRow{}
+	for rows.Next() {
+		var i LastReconcileAgesRow
+		if err := rows.Scan(&i.ObjectType, &i.Seconds); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const objectVersionList = `-- name: ObjectVersionList :many
@@ -825,6 +883,39 @@ func (q *Queries) ReconcileRunInsert(ctx context.Context, db DBTX, arg Reconcile
 		&i.UpdatedAt,
 	)
 	return i, err
+}
+
+const reconcileRunLastEnded = `-- name: ReconcileRunLastEnded :many
+select distinct on (r.object_type) r.object_type, r.state
+  from polar.reconcile_run r
+ where r.state <> 'running' and not r.dry_run and r.since is null
+ order by r.object_type, r.id desc
+`
+
+type ReconcileRunLastEndedRow struct {
+	ObjectType string
+	State      string
+}
+
+// How the newest comparison of each whole list ended.
+func (q *Queries) ReconcileRunLastEnded(ctx context.Context, db DBTX) ([]ReconcileRunLastEndedRow, error) {
+	rows, err := db.Query(ctx, reconcileRunLastEnded)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ReconcileRunLastEndedRow{}
+	for rows.Next() {
+		var i ReconcileRunLastEndedRow
+		if err := rows.Scan(&i.ObjectType, &i.State); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const reconcileRunLastFinished = `-- name: ReconcileRunLastFinished :one

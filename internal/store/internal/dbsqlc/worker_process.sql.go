@@ -72,15 +72,16 @@ func (q *Queries) APIBudgetTake(ctx context.Context, db DBTX, arg APIBudgetTakeP
 }
 
 const queueDepth = `-- name: QueueDepth :many
-select j.queue, j.state::text as state, count(*)::bigint as jobs, coalesce(extract(epoch from now() - min(j.scheduled_at)), 0)::float8 as oldest_seconds
+select j.queue, j.kind, j.state::text as state, count(*)::bigint as jobs, coalesce(extract(epoch from now() - min(j.scheduled_at)), 0)::float8 as oldest_seconds
   from polar.river_job j
  where j.state in ('available', 'retryable', 'running', 'scheduled', 'discarded')
- group by j.queue, j.state
- order by j.queue, j.state
+ group by j.queue, j.kind, j.state
+ order by j.queue, j.kind, j.state
 `
 
 type QueueDepthRow struct {
 	Queue         string
+	Kind          string
 	State         string
 	Jobs          int64
 	OldestSeconds float64
@@ -97,6 +98,7 @@ func (q *Queries) QueueDepth(ctx context.Context, db DBTX) ([]QueueDepthRow, err
 		var i QueueDepthRow
 		if err := rows.Scan(
 			&i.Queue,
+			&i.Kind,
 			&i.State,
 			&i.Jobs,
 			&i.OldestSeconds,
@@ -109,6 +111,18 @@ func (q *Queries) QueueDepth(ctx context.Context, db DBTX) ([]QueueDepthRow, err
 		return nil, err
 	}
 	return items, nil
+}
+
+const riverIsOwned = `-- name: RiverIsOwned :one
+select pg_has_role(c.relowner, 'usage')::boolean as owned from pg_catalog.pg_class c where c.oid = 'polar.river_job'::regclass
+`
+
+// Only an owner may rebuild indexes.
+func (q *Queries) RiverIsOwned(ctx context.Context, db DBTX) (bool, error) {
+	row := db.QueryRow(ctx, riverIsOwned)
+	var owned bool
+	err := row.Scan(&owned)
+	return owned, err
 }
 
 const riverJobReturnDead = `-- name: RiverJobReturnDead :execrows
@@ -192,18 +206,20 @@ const statusCountsOpen = `-- name: StatusCountsOpen :one
 select (select count(*) from polar.link_conflict f where f.resolved_at is null)::bigint as open_conflicts,
        (select count(*) from polar.open_drift d where not d.is_benign)::bigint as open_drift,
        (select count(*) from polar.checkout_request r where r.state in ('queued', 'creating'))::bigint as requests_waiting,
+       coalesce((select extract(epoch from now() - min(r.created_at)) from polar.checkout_request r where r.state in ('queued', 'creating')), 0)::float8 as oldest_waiting_seconds,
        (select count(*) from polar.checkout_request r where r.state = 'open')::bigint as requests_open,
        (select count(*) from polar.checkout_request r where r.state = 'failed')::bigint as requests_failed,
        (select count(*) from polar.worker_process p where p.seen_at > now() - interval '15 seconds')::bigint as workers_alive
 `
 
 type StatusCountsOpenRow struct {
-	OpenConflicts   int64
-	OpenDrift       int64
-	RequestsWaiting int64
-	RequestsOpen    int64
-	RequestsFailed  int64
-	WorkersAlive    int64
+	OpenConflicts        int64
+	OpenDrift            int64
+	RequestsWaiting      int64
+	OldestWaitingSeconds float64
+	RequestsOpen         int64
+	RequestsFailed       int64
+	WorkersAlive         int64
 }
 
 // What waits for somebody or something: each by an index of little else.
@@ -214,6 +230,7 @@ func (q *Queries) StatusCountsOpen(ctx context.Context, db DBTX) (StatusCountsOp
 		&i.OpenConflicts,
 		&i.OpenDrift,
 		&i.RequestsWaiting,
+		&i.OldestWaitingSeconds,
 		&i.RequestsOpen,
 		&i.RequestsFailed,
 		&i.WorkersAlive,
