@@ -33,7 +33,7 @@ const (
 	idleTimeout    = 30 * time.Second // a few bytes of a next request count as idle
 	readyTimeout   = 2 * time.Second
 	retryAfter     = 5 * time.Second
-	wakeAtMostEach = 10 * time.Millisecond
+	wakeAtMostEach = 5 * time.Millisecond
 )
 
 // EventStore is where events go.
