@@ -111,10 +111,11 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 			}
 		}
 		fmt.Fprintf(e.stdout, `
-  console   http://%s/
-  webhooks  %s
-  Polar     %s
-  database  %s
+  console   http://%[1]s/
+  for apps  http://%[1]s/v1/openapi.json (truenorth keys create NAME makes a key)
+  webhooks  %[2]s
+  Polar     %[3]s
+  database  %[4]s
 
 Open the console, create a checkout, pay, and see the customer linked. Ctrl-C ends everything.
 `, dialable(config.WorkerAddr), ingestURL, config.APIURL, databaseHint(config.URL))

@@ -6,3 +6,6 @@ func (rc *Receiver) Waiting() int {
 	defer rc.committer.mu.Unlock()
 	return len(rc.committer.waiting)
 }
+
+// WakeAtMostEach is how far apart the workers are notified.
+const WakeAtMostEach = wakeAtMostEach

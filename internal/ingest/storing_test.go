@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/truenorth-dev/truenorth/internal/ingest"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 )
 
@@ -226,7 +227,7 @@ func TestJobsWakeTheWorkersButNotForEachEvent(t *testing.T) {
 		}
 		notified++
 	}
-	if most := int(took/(10*time.Millisecond)) + 1; notified < 1 || notified > most {
+	if most := int(took/ingest.WakeAtMostEach) + 1; notified < 1 || notified > most {
 		t.Errorf("%d events within %s notify %d times, want 1 to %d", events, took, notified, most)
 	}
 }
