@@ -198,7 +198,7 @@ func (r *Runner) newRiver() (*river.Client[pgx.Tx], error) {
 		// MaxWorkers / FetchCooldown is a ceiling of jobs a second. A poll finds what was notified too early.
 		ReindexerSchedule: &r.reindexing,
 		Queues: map[string]river.QueueConfig{
-			store.QueueEvents:    {MaxWorkers: 4, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
+			store.QueueEvents:    {MaxWorkers: 4, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
 			store.QueueCheckouts: {MaxWorkers: 32, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
 			river.QueueDefault:   {MaxWorkers: 8, FetchCooldown: 20 * time.Millisecond, FetchPollInterval: 500 * time.Millisecond},
 		},
