@@ -43,10 +43,11 @@ func (c checkoutCreateCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	defer s.Close()
-	id, err := s.CreateCheckoutRequest(ctx, params, c.Key)
+	request, _, err := s.AskForCheckout(ctx, params, c.Key)
 	if err != nil {
 		return err
 	}
+	id := request.ID
 	if c.Wait == 0 && !c.JSON {
 		fmt.Fprintln(e.stdout, id)
 		return nil

@@ -47,17 +47,8 @@ func (s *Store) GetCheckoutRequest(ctx context.Context, id uuid.UUID) (CheckoutR
 	return CheckoutRequest(row), nil
 }
 
-// CreateCheckoutRequest writes a request and its job; an empty key is none. Errors: ErrRefused where params cannot be right.
-func (s *Store) CreateCheckoutRequest(ctx context.Context, params json.RawMessage, key string) (uuid.UUID, error) {
-	id, err := s.q.CheckoutRequestCreate(ctx, s.pool, params, orNil(key))
-	if err != nil {
-		return uuid.Nil, fmt.Errorf("creating a checkout request: %w", interpret(err))
-	}
-	return id, nil
-}
-
-// AskForCheckout is CreateCheckoutRequest that gives the whole request, and whether it is new: a live one may have the key.
-// Errors: ErrRefused.
+// AskForCheckout writes a request and its job; an empty key is none. isNew is false where a live request has the key: that one
+// is given. Errors: ErrRefused where params cannot be right.
 func (s *Store) AskForCheckout(ctx context.Context, params json.RawMessage, key string) (request CheckoutRequest, isNew bool, err error) {
 	err = s.InTx(ctx, func(t *Tx) error {
 		id, err := t.q.CheckoutRequestCreate(ctx, t.tx, params, orNil(key))
