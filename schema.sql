@@ -64,6 +64,7 @@ create table polar.local_user_row (
     deleted_at timestamptz,
     constraint local_user_row_pkey primary key (id)
 );
+create index local_user_row_email_idx on polar.local_user_row (lower(email));
 comment on table polar.local_user_row is 'Local users kept by truenorth itself, for products that have not mapped their own users table (truenorth users map).';
 comment on column polar.local_user_row.id is 'The product''s id of the user, compared exactly with Polar''s external_id.';
 comment on column polar.local_user_row.email is 'E-mail address; shown to people, never used to link.';
@@ -107,6 +108,7 @@ create table polar.event_log (
 );
 create index event_log_batch_idx on polar.event_log (batch);
 create index event_log_object_id_idx on polar.event_log using hash (object_id);
+create index event_log_type_idx on polar.event_log (type, seq);
 create index event_log_unmirrored_idx on polar.event_log (seq)
     where split_part(type, '.', 1) not in ('organization', 'product', 'discount', 'benefit', 'customer', 'member', 'checkout', 'subscription', 'order', 'refund', 'benefit_grant', 'customer_seat');
 comment on table polar.event_log is 'Events as received; rows are written once, but for what is blanked of a forgotten customer, and bodies that go before their rows do (EVENT_RETENTION). Read the view polar.event.';
@@ -234,7 +236,7 @@ create table polar.customer (
 ) with (fillfactor = 90);
 create index customer_external_id_idx on polar.customer using hash (external_id);
 create index customer_email_idx on polar.customer using hash (lower(email));
-create index customer_created_at_idx on polar.customer using btree (created_at);
+create index customer_newest_idx on polar.customer (created_at, id);
 comment on table polar.customer is 'Polar''s customers.';
 comment on column polar.customer.id is 'Polar''s id.';
 comment on column polar.customer.doc is 'The document as Polar gave it. Holds personal data.';
@@ -1269,6 +1271,7 @@ create table polar.link_conflict (
     constraint link_conflict_resolution_check check ((resolved_at is null) = (resolution is null) and (resolved_at is null) = (resolved_by is null))
 );
 create unique index link_conflict_open_idx on polar.link_conflict (customer_id, kind, md5(local_user_id)) where resolved_at is null;
+create index link_conflict_unresolved_idx on polar.link_conflict (id) where resolved_at is null;
 create index link_conflict_customer_id_idx on polar.link_conflict (customer_id);
 comment on table polar.link_conflict is 'What no machine may decide, and what people decided: a person resolves it with `truenorth conflicts`.';
 comment on column polar.link_conflict.id is 'Number of the conflict.';
@@ -1283,6 +1286,16 @@ comment on column polar.link_conflict.resolution is 'linked, dismissed (the clai
 comment on column polar.link_conflict.resolved_by is 'The person who resolved it, or truenorth.';
 comment on column polar.link_conflict.note is 'Why, in the words of the person who resolved it.';
 comment on column polar.link_conflict.lifted_at is 'When a person linked the two after all: from then on a dismissal counts no more.';
+
+create table polar.link_waiting (
+    customer_id uuid not null,
+    since       timestamptz not null default now(),
+    constraint link_waiting_pkey primary key (customer_id)
+);
+create index link_waiting_since_idx on polar.link_waiting (since, customer_id);
+comment on table polar.link_waiting is 'Living customers that were considered and are linked to nobody: unlinked_customer, kept as a list, so that few are found quickly among many.';
+comment on column polar.link_waiting.customer_id is 'Polar''s customer.';
+comment on column polar.link_waiting.since is 'Since when it is known to be linked to nobody.';
 
 create view polar.unlinked_customer as
     select c.id as customer_id,
@@ -1334,7 +1347,8 @@ create table polar.checkout_request (
     constraint checkout_request_url_check check (state not in ('open', 'confirmed', 'succeeded') or (url is not null and checkout_id is not null))
 );
 create unique index checkout_request_live_key_idx on polar.checkout_request (key) where state not in ('failed', 'expired');
-create index checkout_request_created_at_idx on polar.checkout_request (created_at);
+create index checkout_request_newest_idx on polar.checkout_request (created_at, id);
+create index checkout_request_state_idx on polar.checkout_request (state, created_at, id);
 create index checkout_request_checkout_id_idx on polar.checkout_request (checkout_id);
 create index checkout_request_external_customer_id_idx on polar.checkout_request using hash (external_customer_id);
 create index checkout_request_unfinished_idx on polar.checkout_request (updated_at) where state in ('queued', 'creating', 'open', 'confirmed');
@@ -1544,6 +1558,31 @@ $$;
 comment on function polar.create_checkout(jsonb, text) is 'Asks for a checkout in the caller''s transaction: writes the request and its job, and returns the request''s id. The same key gives the same live request. Raises 22023 where params cannot be right.';
 
 -- ---------------------------------------------------------------------------------------------
+-- People.
+
+create table polar.audit (
+    id      bigint generated always as identity,
+    at      timestamptz not null default now(),
+    actor   text not null,
+    door    text not null,
+    action  text not null,
+    subject text not null,
+    reason  text,
+    detail  jsonb not null default '{}',
+    constraint audit_pkey primary key (id)
+);
+create index audit_subject_idx on polar.audit using hash (subject);
+comment on table polar.audit is 'What people did, in the console or on the command line, each written in the transaction of what was done. Rows are never changed.';
+comment on column polar.audit.id is 'Order of the deeds.';
+comment on column polar.audit.at is 'When.';
+comment on column polar.audit.actor is 'Who: the name that the person gave.';
+comment on column polar.audit.door is 'Through which door they came: console, or command line.';
+comment on column polar.audit.action is 'What was done, such as link, unlink, resolve_conflict, resolve_drift, replay_events, retry_checkout, show_event, jobs.';
+comment on column polar.audit.subject is 'To what: customer, conflict, drift, event or checkout_request with its id, such as conflict 12.';
+comment on column polar.audit.reason is 'Why, in the person''s words.';
+comment on column polar.audit.detail is 'What else is to be known. Holds no personal data.';
+
+-- ---------------------------------------------------------------------------------------------
 -- Linking at sign-up.
 
 create function polar.link_user(id text) returns integer
@@ -1615,6 +1654,7 @@ begin
 
     insert into polar.customer_link_history (customer_id, local_user_id, basis, linked_at, actor)
         select l.customer_id, l.local_user_id, l.basis, l.linked_at, 'truenorth' from polar.customer_link l where l.customer_id = named[1];
+    delete from polar.link_waiting w where w.customer_id = named[1];
     if basis = 'checkout' and exists (select from polar.customer c where c.id = named[1] and c.external_id is null) then
         insert into polar.river_job (kind, args, priority, max_attempts)
             values ('write_external_id', jsonb_build_object('customer_id', named[1]), 2, 1000);
@@ -1718,6 +1758,7 @@ create table polar.drift (
 );
 create unique index drift_open_idx on polar.drift (object_type, object_id, field, (cause = 'duplicate_session')) where resolved_at is null;
 create index drift_object_idx on polar.drift (object_id);
+create index drift_unresolved_idx on polar.drift (cause, id) where resolved_at is null;
 comment on table polar.drift is 'Every difference between Polar and the mirror that was found, with its cause.';
 comment on column polar.drift.id is 'Number of the difference.';
 comment on column polar.drift.run_id is 'The reconcile_run that found it; null where the worker met it in passing.';

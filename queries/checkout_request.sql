@@ -155,3 +155,9 @@ select pg_notify(@channel::text, @payload::text);
 -- name: CheckoutRequestIsNew :one
 -- Whether this very transaction wrote it.
 select (r.created_at = now())::boolean as is_new from polar.checkout_request r where r.id = @id;
+
+-- name: CheckoutRequestWakeJob :execrows
+update polar.river_job j
+   set state = 'available', scheduled_at = now()
+  from polar.checkout_request r
+ where r.id = @id and j.id = r.job_id and j.state in ('retryable', 'scheduled');

@@ -10,9 +10,11 @@ select c.id,
        (c.deleted_at is not null)::boolean as deleted,
        coalesce(l.local_user_id, '')::text as linked_user_id,
        coalesce(l.basis, '')::text as linked_basis,
-       coalesce(l.checkout_id, '00000000-0000-0000-0000-000000000000')::uuid as linked_checkout_id
+       coalesce(l.checkout_id, '00000000-0000-0000-0000-000000000000')::uuid as linked_checkout_id,
+       (w.customer_id is not null)::boolean as waiting
   from polar.customer c
   left join polar.customer_link l on l.customer_id = c.id
+  left join polar.link_waiting w on w.customer_id = c.id
  where c.id = any (@ids::uuid[])
  order by c.id;
 
@@ -173,3 +175,12 @@ select g.id::text as id, (u.id is not null)::boolean as known, coalesce(u.email,
   from (select distinct unnest(@ids::text[]) as id) g
   left join polar.local_user u on u.id = g.id
  order by g.id;
+
+-- name: LinkWaitingPut :exec
+-- Who is linked to nobody, and who is no longer.
+with gone as (
+    delete from polar.link_waiting w where w.customer_id = any (@gone::uuid[])
+)
+insert into polar.link_waiting (customer_id)
+select unnest(@come::uuid[])
+on conflict do nothing;

@@ -1,5 +1,6 @@
-// Package console is the worker's web page: whether users and payments agree, at a glance. In `truenorth dev` it also
-// sells something, so that a newcomer sees the whole way from a checkout to a linked customer.
+// Package console is the worker's web page: whether users and payments agree, at a glance, and where they do not, the means
+// to settle it. In `truenorth dev` it also sells something, so that a newcomer sees the whole way from a checkout to a linked
+// customer.
 package console
 
 import (
@@ -7,11 +8,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"embed"
-	"encoding/json"
 	"errors"
+	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,9 +27,13 @@ type Config struct {
 	Store  *store.Store
 	Client *truenorth.Client // asks for the demo's checkouts; unused without Demo
 	Logger *slog.Logger
-	// Password opens the console to everybody who has it, by HTTP basic authentication under any user name. Empty: the
-	// console answers only clients on loopback that ask for it by a loopback name.
+	// Password opens the console to everybody who has it, by HTTP basic authentication; the user name is who they say they are.
+	// Empty: the console answers only clients on loopback that ask for it by a loopback name.
 	Password string
+	// ReaderPassword opens it for reading only. Empty: there are no readers. Without Password it counts for nothing.
+	ReaderPassword string
+	// TrustedProxies are the proxies whose X-Forwarded-For and X-Forwarded-Host are believed.
+	TrustedProxies []netip.Prefix
 	// Demo adds a button that creates a checkout; nil but in `truenorth dev`.
 	Demo *Demo
 }
@@ -47,9 +53,10 @@ type DemoProduct struct {
 
 const (
 	listLength   = 50
+	shortList    = 10 // of the overview
 	queryLimit   = 10 * time.Second
 	awaitURL     = 10 * time.Second
-	maxBody      = 16 << 10
+	maxBody      = 64 << 10
 	formLifetime = 12 * time.Hour
 )
 
@@ -62,39 +69,96 @@ const (
 //go:embed static
 var staticFiles embed.FS
 
-//go:embed *.html
+//go:embed pages/*.html
 var templateFiles embed.FS
 
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
-	"ago":    func(t time.Time) string { return ago(time.Now(), t) },
-	"count":  count,
-	"payURL": func(r store.RecentRequest) string { return payURL(r.State, r.URL, r.ExpiresAt, time.Now()) },
-	"short":  func(id uuid.UUID) string { return id.String()[:8] },
-	"utc":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-	"words":  func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04:05 UTC") },
-}).ParseFS(templateFiles, "*.html"))
+	"ago":       func(t time.Time) string { return ago(time.Now(), t) },
+	"count":     count,
+	"causeSays": causeSays,
+	"customer":  func(id fmt.Stringer) string { return "/customers/" + id.String() },
+	"duration":  duration,
+	"isOpen":    func(d store.LedgerDrift) bool { return d.ResolvedAt == nil },
+	"kindSays":  kindSays,
+	"money":     money,
+	"nav":       newNavLink,
+	"payURL":    func(r store.ListedRequest) string { return payURL(r.State, r.URL, r.ExpiresAt, time.Now()) },
+	"short":     func(id uuid.UUID) string { return id.String()[:8] },
+	"user":      userPath,
+	"utc":       func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	"value":     value,
+	"words":     func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04:05 UTC") },
+}).ParseFS(templateFiles, "pages/*.html"))
 
-type console struct {
+// Console is the handler of all pages.
+type Console struct {
 	config       Config
-	passwordHash [sha256.Size]byte
+	operatorHash [sha256.Size]byte
+	readerHash   [sha256.Size]byte
 	forms        formKey
+	guesses      guesses
 	awaitURL     time.Duration
+	river        *riverUI
+	handler      http.Handler
 }
 
-// New makes the console's handler. It serves GET /, GET /requests/{id}, GET /static/..., and POST /demo/checkouts if
-// there is a Demo.
-func New(config Config) http.Handler {
-	return newConsole(config).handler()
+// New makes the console. It serves GET / and the pages below it, /jobs/... for River UI, and /static/....
+func New(config Config) (*Console, error) {
+	c := &Console{
+		config: config, operatorHash: sha256.Sum256([]byte(config.Password)), readerHash: sha256.Sum256([]byte(config.ReaderPassword)),
+		forms: newFormKey(config.Password), awaitURL: awaitURL,
+	}
+	var err error
+	if c.river, err = newRiverUI(c); err != nil {
+		return nil, err
+	}
+	c.handler = c.guard(c.routes())
+	return c, nil
 }
 
-func newConsole(config Config) *console {
-	return &console{config: config, passwordHash: sha256.Sum256([]byte(config.Password)), forms: newFormKey(), awaitURL: awaitURL}
-}
+// ServeHTTP serves one request.
+func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.handler.ServeHTTP(w, r) }
 
-func (c *console) handler() http.Handler {
+// Close ends what runs for River UI.
+func (c *Console) Close() { c.river.close() }
+
+func (c *Console) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", c.overview)
-	mux.HandleFunc("GET /requests/{id}", c.request)
+	for pattern, show := range map[string]func(context.Context, *http.Request) (answer, error){
+		"GET /{$}":             c.overview,
+		"GET /search":          c.search,
+		"GET /customers":       c.customers,
+		"GET /customers/{id}":  c.customer,
+		"GET /users":           c.users,
+		"GET /user":            c.user,
+		"GET /checkouts":       c.requests,
+		"GET /requests/{id}":   c.request,
+		"GET /events":          c.events,
+		"GET /events/{seq}":    c.event,
+		"GET /conflicts":       c.conflicts,
+		"GET /conflicts/{id}":  c.conflict,
+		"GET /drift":           c.drift,
+		"GET /drift/{id}":      c.oneDrift,
+		"GET /audit":           c.audit,
+	} {
+		mux.HandleFunc(pattern, c.show(show))
+	}
+	for pattern, do := range map[string]func(context.Context, *http.Request, store.Word) (string, error){
+		"POST /customers/{id}/link":     c.link,
+		"POST /customers/{id}/unlink":   c.unlink,
+		"POST /requests/{id}/retry":     c.retryRequest,
+		"POST /requests/{id}/try":       c.tryRequest,
+		"POST /events/replay":           c.replay,
+		"POST /events/retry":            c.retryFailed,
+		"POST /conflicts/{id}/resolve":  c.resolveConflict,
+		"POST /drift/{id}/resolve":      c.resolveDrift,
+		"POST /drift/sweep":      c.sweep,
+	} {
+		mux.HandleFunc(pattern, c.act(do))
+	}
+	mux.HandleFunc("POST /events/{seq}/document", c.document)
+	mux.Handle("/jobs/", c.river)
+	mux.Handle("GET /jobs", http.RedirectHandler("/jobs/", http.StatusSeeOther))
 	// File by file: a file server would list the folder.
 	for _, name := range []string{"static/console.css", "static/console.js", "static/icon.svg"} {
 		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, staticFiles, name) })
@@ -102,155 +166,90 @@ func (c *console) handler() http.Handler {
 	if c.config.Demo != nil {
 		mux.HandleFunc("POST /demo/checkouts", c.createCheckout)
 	}
-	return c.guard(mux)
+	mux.HandleFunc("GET /", c.show(c.notFound))
+	return mux
 }
 
 // page is what every page shows; Refresh is in how many seconds it looks again, 0 for not at all.
 type page struct {
 	Title   string
+	Section string // which of the navigation's links leads here
 	Refresh int
+	Query   string // what is looked for
+	Visitor visitor
+	Token   string // for forms; empty for who may not change anything
+	News    *news  // nil: none
+}
+
+func (c *Console) newPage(r *http.Request, title, section string) page {
+	p := page{Title: title + " · truenorth", Section: section, Visitor: visitorOf(r.Context())}
+	if p.Visitor.Operator {
+		p.Token = c.token(p.Visitor)
+	}
+	p.News = told(r.URL.Query())
+	return p
+}
+
+// token is for who has a password bound to the name that came with it; who has none gives a name with each form.
+func (c *Console) token(v visitor) string { return c.forms.token(boundName(v), time.Now()) }
+
+func boundName(v visitor) string {
+	if v.Asked {
+		return v.Name
+	}
+	return ""
 }
 
 // pending sets Refresh.
-func (c *console) pending(p *page) {
+func (c *Console) pending(p *page) {
 	p.Refresh = slowRefresh
 	if c.config.Demo != nil {
 		p.Refresh = demoRefresh
 	}
 }
 
-type overviewPage struct {
-	page
-	Status    store.Status
-	Attention []attention
-	Requests  []store.RecentRequest
-	Links     []linkRow
-	Conflicts []store.Conflict
-	Events    []store.RecentEvent
-	Shop      *shop // nil but in the demo
-	News      *news // what became of the checkout that a buyer comes back from; nil where none does
-	Limit     int   // of each list
+// navLink is a link of the navigation.
+type navLink struct {
+	Path, Text string
+	Here       bool
 }
 
-// linkRow is a link with the id of its element: linked-<local user id>.
-type linkRow struct {
-	store.RecentLink
-	ElementID string // empty for all but the newest link of a user: an id is unique within a page
+func newNavLink(section, path, text, here string) navLink { return navLink{path, text, section == here} }
+
+// answer is a page to render.
+type answer struct {
+	template string
+	data     any
 }
 
-func (c *console) overview(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), queryLimit)
-	defer cancel()
-	p, err := c.readOverview(ctx)
-	if err == nil && c.config.Demo != nil {
-		err = c.readDemo(ctx, &p, r.URL.Query().Get("paid"))
-	}
-	if err != nil {
-		c.fail(w, r, err)
-		return
-	}
-	c.render(w, r, http.StatusOK, "overview.html", p)
+// refusal is what a person is told instead of a page.
+type refusal struct {
+	status int
+	text   string
 }
 
-func (c *console) readOverview(ctx context.Context) (overviewPage, error) {
-	p := overviewPage{page: page{Title: "truenorth"}, Limit: listLength}
-	var err error
-	if p.Status, err = c.config.Store.ReadStatus(ctx); err != nil {
-		return overviewPage{}, err
-	}
-	if p.Requests, err = c.config.Store.ListRecentRequests(ctx, listLength); err != nil {
-		return overviewPage{}, err
-	}
-	links, err := c.config.Store.ListRecentLinks(ctx, listLength)
-	if err != nil {
-		return overviewPage{}, err
-	}
-	if p.Conflicts, err = c.config.Store.ListOpenConflicts(ctx, listLength); err != nil {
-		return overviewPage{}, err
-	}
-	if p.Events, err = c.config.Store.ListRecentEvents(ctx, listLength); err != nil {
-		return overviewPage{}, err
-	}
-	p.Links = linkRows(links)
-	p.Attention = needs(p.Status)
-	if p.Status.RequestsWaiting > 0 || p.Status.Events["received"] > 0 {
-		c.pending(&p.page)
-	}
-	return p, nil
+func (e *refusal) Error() string { return e.text }
+
+func refused(status int, format string, args ...any) error {
+	return &refusal{status: status, text: fmt.Sprintf(format, args...)}
 }
 
-func linkRows(links []store.RecentLink) []linkRow {
-	rows := make([]linkRow, len(links))
-	seen := map[string]bool{}
-	for i, l := range links {
-		rows[i].RecentLink = l
-		if !seen[l.LocalUserID] {
-			rows[i].ElementID = "linked-" + l.LocalUserID
+// show answers a request with a page.
+func (c *Console) show(read func(context.Context, *http.Request) (answer, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), queryLimit)
+		defer cancel()
+		a, err := read(ctx, r)
+		if err != nil {
+			c.fail(w, r, err)
+			return
 		}
-		seen[l.LocalUserID] = true
+		c.render(w, r, http.StatusOK, a.template, a.data)
 	}
-	return rows
 }
 
-// attention is something that a person should look at.
-type attention struct {
-	Text   string
-	Anchor string // the section of the page that shows it
-}
-
-// needs lists what does not go away by itself.
-func needs(s store.Status) []attention {
-	var list []attention
-	if s.WorkersAlive == 0 {
-		list = append(list, attention{"no worker is alive", "numbers"})
-	}
-	if n := s.OpenConflicts; n > 0 {
-		list = append(list, attention{plural(n, "open conflict"), "conflicts"})
-	}
-	if n := s.Events["failed"]; n > 0 {
-		list = append(list, attention{plural(n, "failed event"), "events"})
-	}
-	return list
-}
-
-type requestPage struct {
-	page
-	Request store.CheckoutRequest
-	PayURL  string // empty once nobody can pay there
-	Params  string
-}
-
-func (c *console) request(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), queryLimit)
-	defer cancel()
-	id, err := uuid.Parse(r.PathValue("id"))
-	if err != nil {
-		c.refuse(w, r, http.StatusNotFound, "There is no such checkout request.")
-		return
-	}
-	request, err := c.config.Store.GetCheckoutRequest(ctx, id)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		c.refuse(w, r, http.StatusNotFound, "There is no such checkout request.")
-		return
-	case err != nil:
-		c.fail(w, r, err)
-		return
-	}
-	var params bytes.Buffer
-	if err := json.Indent(&params, request.Params, "", "  "); err != nil {
-		c.fail(w, r, err)
-		return
-	}
-	p := requestPage{page: page{Title: "Checkout request · truenorth"}, Request: request, Params: params.String()}
-	if request.URL != nil {
-		p.PayURL = payURL(request.State, *request.URL, request.ExpiresAt, time.Now())
-	}
-	switch request.State {
-	case store.RequestQueued, store.RequestCreating, store.RequestConfirmed:
-		c.pending(&p.page)
-	}
-	c.render(w, r, http.StatusOK, "request.html", p)
+func (c *Console) notFound(context.Context, *http.Request) (answer, error) {
+	return answer{}, refused(http.StatusNotFound, "There is no such page.")
 }
 
 type messagePage struct {
@@ -260,17 +259,25 @@ type messagePage struct {
 }
 
 // refuse answers with a page that says why.
-func (c *console) refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
-	c.render(w, r, status, "message.html", messagePage{page: page{Title: http.StatusText(status) + " · truenorth"}, Status: status, Text: text})
+func (c *Console) refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
+	c.render(w, r, status, "message.html", messagePage{page: c.newPage(r, http.StatusText(status), ""), Status: status, Text: text})
 }
 
-// fail logs what went wrong; the page tells no more than whether to try again.
-func (c *console) fail(w http.ResponseWriter, r *http.Request, err error) {
+// fail logs what went wrong; the page tells no more than whether to try again. What a person did wrong it tells.
+func (c *Console) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if told, ok := errors.AsType[*refusal](err); ok {
+		c.refuse(w, r, told.status, told.text)
+		return
+	}
 	if r.Context().Err() != nil {
 		return // nobody waits for the page any more
 	}
+	if errors.Is(err, store.ErrNotFound) {
+		c.refuse(w, r, http.StatusNotFound, "There is nothing of that name here: it never was, or is no longer kept.")
+		return
+	}
 	c.config.Logger.ErrorContext(r.Context(), "serving the console failed", slog.String("path", r.URL.Path), slog.String("error", err.Error()))
-	if errors.Is(err, store.ErrUnavailable) {
+	if errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 		c.refuse(w, r, http.StatusServiceUnavailable, "The database does not answer now. Try again in a moment.")
 		return
 	}
@@ -278,7 +285,7 @@ func (c *console) fail(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // render writes a page as a whole, or none of it.
-func (c *console) render(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
+func (c *Console) render(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
 	var body bytes.Buffer
 	if err := pages.ExecuteTemplate(&body, name, data); err != nil {
 		c.config.Logger.ErrorContext(r.Context(), "rendering a page of the console failed", slog.String("page", name), slog.String("error", err.Error()))

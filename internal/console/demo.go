@@ -23,19 +23,13 @@ type shop struct {
 	Token    string
 }
 
-// news tells what became of a checkout, by what the database says and never by the address alone.
-type news struct {
-	Tone string // good, warn or calm
-	Text string
-}
-
 // readDemo adds the form, and the news of the checkout that a buyer comes back from (empty: none does).
-func (c *console) readDemo(ctx context.Context, p *overviewPage, paid string) error {
+func (c *Console) readDemo(ctx context.Context, p *overviewPage, paid string) error {
 	users, err := c.config.Store.ListLocalUsers(ctx, listLength)
 	if err != nil {
 		return err
 	}
-	p.Shop = &shop{Users: users, Products: c.config.Demo.Products, Token: c.forms.token(time.Now())}
+	p.Shop = &shop{Users: users, Products: c.config.Demo.Products, Token: p.Token}
 	checkoutID, err := uuid.Parse(paid)
 	if err != nil {
 		return nil //nolint:nilerr // nobody comes back from Polar with another address
@@ -43,13 +37,13 @@ func (c *console) readDemo(ctx context.Context, p *overviewPage, paid string) er
 	purchase, err := c.config.Store.GetPurchase(ctx, checkoutID)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		p.News = &news{"warn", "No checkout request here belongs to that checkout."}
+		p.Paid = &news{"warn", "No checkout request here belongs to that checkout."}
 		return nil
 	case err != nil:
 		return err
 	}
 	var waits bool
-	p.News, waits = tell(purchase, time.Now())
+	p.Paid, waits = tell(purchase, time.Now())
 	if waits {
 		c.pending(&p.page)
 	}
@@ -83,17 +77,13 @@ func tell(p store.Purchase, now time.Time) (told *news, waits bool) {
 }
 
 // createCheckout asks for a checkout and leads to where it is paid.
-func (c *console) createCheckout(w http.ResponseWriter, r *http.Request) {
-	if err := r.ParseForm(); err != nil {
-		if _, over := errors.AsType[*http.MaxBytesError](err); over {
-			c.refuse(w, r, http.StatusRequestEntityTooLarge, "That is too much for this form.")
-			return
-		}
-		c.refuse(w, r, http.StatusBadRequest, "The form could not be read.")
+func (c *Console) createCheckout(w http.ResponseWriter, r *http.Request) {
+	if !visitorOf(r.Context()).Operator {
+		c.refuse(w, r, http.StatusForbidden, "The reader's password is for reading only. Come with the operator's.")
 		return
 	}
-	if !c.forms.isValid(r.PostForm.Get("token"), time.Now()) {
-		c.refuse(w, r, http.StatusForbidden, "This form is out of date. Go back to the overview and press the button again.")
+	if err := c.readForm(r); err != nil {
+		c.fail(w, r, err)
 		return
 	}
 	user := r.PostForm.Get("user")
@@ -120,7 +110,7 @@ func (c *console) createCheckout(w http.ResponseWriter, r *http.Request) {
 }
 
 // destination is where a request is paid or, failing that, the request's own page, which tells and goes on telling.
-func (c *console) destination(ctx context.Context, id uuid.UUID) string {
+func (c *Console) destination(ctx context.Context, id uuid.UUID) string {
 	ctx, cancel := context.WithTimeout(ctx, c.awaitURL)
 	defer cancel()
 	requestPage := "/requests/" + id.String()

@@ -109,6 +109,7 @@ func (l *linker) round(ctx context.Context, tx *store.Tx, customers []uuid.UUID)
 		opened       []store.Conflict
 		obsolete     []int64
 		writeBack    []river.InsertManyParams
+		come, gone   []uuid.UUID // on the list of the unlinked
 	)
 	for _, subject := range facts.subjects {
 		d := facts.decide(subject)
@@ -125,6 +126,12 @@ func (l *linker) round(ctx context.Context, tx *store.Tx, customers []uuid.UUID)
 			if d.link.Basis == basisCheckout && subject.ExternalID == "" {
 				writeBack = append(writeBack, river.InsertManyParams{Args: WriteExternalIDArgs{CustomerID: subject.CustomerID}})
 			}
+		}
+		switch waits := !subject.Deleted && d.link == nil && (subject.LinkedUserID == "" || d.end != ""); {
+		case waits && !subject.Waiting:
+			come = append(come, subject.CustomerID)
+		case !waits && subject.Waiting:
+			gone = append(gone, subject.CustomerID)
 		}
 		opened = append(opened, d.conflicts...)
 		obsolete = append(obsolete, d.obsolete...)
@@ -144,6 +151,9 @@ func (l *linker) round(ctx context.Context, tx *store.Tx, customers []uuid.UUID)
 		if err := tx.PutLinks(ctx, put, byItself); err != nil {
 			return nil, err
 		}
+	}
+	if err := tx.PutWaiting(ctx, come, gone); err != nil {
+		return nil, err
 	}
 	if len(obsolete) > 0 {
 		if err := tx.ResolveConflicts(ctx, obsolete, store.ConflictObsolete, byItself); err != nil {

@@ -59,7 +59,8 @@ type Linked struct {
 // LinkCustomer links a customer to a local user by a person's word. Errors: ErrNoCustomer, ErrCustomerDeleted,
 // ErrNoUser, ErrUserLinked, ErrCustomerLinked, ErrWord; then nothing is changed.
 func LinkCustomer(ctx context.Context, s *store.Store, order LinkOrder, word store.Word) (linked Linked, err error) {
-	err = inPersonsTx(ctx, s, word, func(tx *store.Tx, l *linker) error {
+	deed := deedOf(word, "link", customerSubject(order.CustomerID), map[string]any{"local_user_id": order.LocalUserID, "also": order.Also, "replace": order.Replace})
+	err = inPersonsTx(ctx, s, deed, func(tx *store.Tx, l *linker) error {
 		facts, subject, err := lockSubject(ctx, tx, order.CustomerID, order.LocalUserID)
 		if err != nil {
 			return err
@@ -84,7 +85,7 @@ type Unlinked struct {
 // UnlinkCustomer ends a customer's link by a person's word, for good: the same evidence does not make it again.
 // Errors: ErrNoCustomer, ErrNotLinked, ErrWord; then nothing is changed.
 func UnlinkCustomer(ctx context.Context, s *store.Store, customer uuid.UUID, word store.Word) (unlinked Unlinked, err error) {
-	err = inPersonsTx(ctx, s, word, func(tx *store.Tx, l *linker) error {
+	err = inPersonsTx(ctx, s, deedOf(word, "unlink", customerSubject(customer), nil), func(tx *store.Tx, l *linker) error {
 		facts, subject, err := lockSubject(ctx, tx, customer)
 		if err != nil {
 			return err
@@ -110,15 +111,30 @@ func UnlinkCustomer(ctx context.Context, s *store.Store, customer uuid.UUID, wor
 	return unlinked, err
 }
 
-// inPersonsTx runs what a person decides in one transaction, and again where another one came in its way.
-func inPersonsTx(ctx context.Context, s *store.Store, word store.Word, do func(*store.Tx, *linker) error) error {
+// deedOf is what a person's word does.
+func deedOf(word store.Word, action, subject string, detail map[string]any) store.Deed {
+	return store.Deed{Actor: word.Actor, Door: word.Door, Action: action, Subject: subject, Reason: word.Reason, Detail: detail}
+}
+
+func customerSubject(id uuid.UUID) string { return "customer " + id.String() }
+
+// checkDeed says what a person left out.
+func checkDeed(deed store.Deed) error {
 	switch {
-	case strings.TrimSpace(word.Reason) == "":
+	case strings.TrimSpace(deed.Reason) == "":
 		return fmt.Errorf("%w: give a reason, which stands in the history", ErrWord)
-	case strings.TrimSpace(word.Actor) == "":
+	case strings.TrimSpace(deed.Actor) == "":
 		return fmt.Errorf("%w: give the name of who decides", ErrWord)
-	case strings.TrimSpace(word.Actor) == itself:
+	case strings.TrimSpace(deed.Actor) == itself:
 		return fmt.Errorf("%w: %s is the machine's own name, give a person's", ErrWord, itself)
+	}
+	return nil
+}
+
+// inPersonsTx runs what a person decides in one transaction, and notes it there; again where another one came in its way.
+func inPersonsTx(ctx context.Context, s *store.Store, deed store.Deed, do func(*store.Tx, *linker) error) error {
+	if err := checkDeed(deed); err != nil {
+		return err
 	}
 	logger := slog.New(slog.DiscardHandler)
 	client, err := river.NewClient(riverpgxv5.New(nil), &river.Config{Schema: store.Schema, Logger: logger})
@@ -130,7 +146,10 @@ func inPersonsTx(ctx context.Context, s *store.Store, word store.Word, do func(*
 		began := false
 		err := s.InTx(ctx, func(tx *store.Tx) error {
 			began = true
-			return do(tx, &linker{client: client, logger: logger})
+			if err := do(tx, &linker{client: client, logger: logger}); err != nil {
+				return err
+			}
+			return tx.Audit(ctx, deed)
 		})
 		inTheWay := errors.Is(err, store.ErrUnavailable) || errors.Is(err, errMoved)
 		if !began || !inTheWay || time.Since(started) > patience {

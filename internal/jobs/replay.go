@@ -3,12 +3,8 @@ package jobs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
-
-	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
@@ -32,12 +28,10 @@ type Replayed struct {
 // done. On an error, and when ctx ends, the report says how far it came.
 func Replay(ctx context.Context, s *store.Store, logger *slog.Logger, replay store.Replay, progress func(done, total int64)) (Replayed, error) {
 	report := Replayed{LastSeq: replay.After}
-	// It inserts jobs and works none.
-	client, err := river.NewClient(riverpgxv5.New(s.Pool()), &river.Config{Schema: store.Schema, Logger: logger})
+	r, err := newReplayer(s, logger)
 	if err != nil {
-		return report, fmt.Errorf("configuring River: %w", err)
+		return report, err
 	}
-	r := &Runner{store: s, client: client, logger: logger, guard: &guard{store: s}, timing: newTiming(0, 0)}
 	fits, err := s.CountReplay(ctx, replay)
 	if err != nil {
 		return report, err

@@ -51,9 +51,9 @@ func (s *Store) GetCheckoutRequest(ctx context.Context, id uuid.UUID) (CheckoutR
 // is given. Errors: ErrRefused where params cannot be right.
 func (s *Store) AskForCheckout(ctx context.Context, params json.RawMessage, key string) (request CheckoutRequest, isNew bool, err error) {
 	err = s.InTx(ctx, func(t *Tx) error {
-		id, err := t.q.CheckoutRequestCreate(ctx, t.tx, params, orNil(key))
+		id, err := t.CreateCheckoutRequest(ctx, params, key)
 		if err != nil {
-			return fmt.Errorf("creating a checkout request: %w", interpret(err))
+			return err
 		}
 		row, err := t.q.CheckoutRequestGet(ctx, t.tx, id)
 		if err != nil {
@@ -66,6 +66,24 @@ func (s *Store) AskForCheckout(ctx context.Context, params json.RawMessage, key 
 		return nil
 	})
 	return request, isNew, err
+}
+
+// CreateCheckoutRequest asks for a checkout in this transaction, as polar.create_checkout does. Errors: ErrRefused.
+func (t *Tx) CreateCheckoutRequest(ctx context.Context, params json.RawMessage, key string) (uuid.UUID, error) {
+	id, err := t.q.CheckoutRequestCreate(ctx, t.tx, params, orNil(key))
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("creating a checkout request: %w", interpret(err))
+	}
+	return id, nil
+}
+
+// WakeCheckoutJob makes the job of a request due now. It reports false where no job of it waits.
+func (t *Tx) WakeCheckoutJob(ctx context.Context, id uuid.UUID) (bool, error) {
+	n, err := t.q.CheckoutRequestWakeJob(ctx, t.tx, id)
+	if err != nil {
+		return false, fmt.Errorf("waking the job of checkout request %s: %w", id, interpret(err))
+	}
+	return n > 0, nil
 }
 
 func orNil(s string) *string {

@@ -29,6 +29,7 @@ type LinkSubject struct {
 	LinkedUserID string // empty: not linked
 	LinkedBasis  string
 	LinkedBy     uuid.UUID // the checkout that is the evidence of basis checkout; zero otherwise
+	Waiting      bool      // listed in link_waiting
 }
 
 // ListLinkSubjects reads those of the customers that the mirror has.
@@ -39,7 +40,7 @@ func (t *Tx) ListLinkSubjects(ctx context.Context, ids []uuid.UUID) ([]LinkSubje
 	}
 	subjects := make([]LinkSubject, len(rows))
 	for i, r := range rows {
-		subjects[i] = LinkSubject{CustomerID: r.ID, ExternalID: r.ExternalID, Deleted: r.Deleted, LinkedUserID: r.LinkedUserID, LinkedBasis: r.LinkedBasis, LinkedBy: r.LinkedCheckoutID}
+		subjects[i] = LinkSubject{CustomerID: r.ID, ExternalID: r.ExternalID, Deleted: r.Deleted, LinkedUserID: r.LinkedUserID, LinkedBasis: r.LinkedBasis, LinkedBy: r.LinkedCheckoutID, Waiting: r.Waiting}
 	}
 	return subjects, nil
 }
@@ -121,6 +122,7 @@ type Link struct {
 type Word struct {
 	Actor  string // truenorth, or a person
 	Reason string // in the person's words; empty where the evidence says it
+	Door   string // through which the person came; empty: the command line
 }
 
 // PutLinks makes links, or changes the basis of those there are, and opens their history.
@@ -157,6 +159,17 @@ func (t *Tx) EndLinks(ctx context.Context, ids []uuid.UUID, reasons []string, wo
 	}
 	if err := t.q.CustomerLinkDeleteMany(ctx, t.tx, ids); err != nil {
 		return fmt.Errorf("deleting %d links: %w", len(ids), interpret(err))
+	}
+	return nil
+}
+
+// PutWaiting lists customers who are linked to nobody, and takes off the list those who are, or who are gone.
+func (t *Tx) PutWaiting(ctx context.Context, come, gone []uuid.UUID) error {
+	if len(come) == 0 && len(gone) == 0 {
+		return nil
+	}
+	if err := t.q.LinkWaitingPut(ctx, t.tx, come, gone); err != nil {
+		return fmt.Errorf("listing %d customers as unlinked: %w", len(come), interpret(err))
 	}
 	return nil
 }

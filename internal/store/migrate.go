@@ -87,8 +87,8 @@ func (s *Store) holdingMigrationLock(ctx context.Context, do func(context.Contex
 		defer cancel()
 		_ = holder.Close(closeCtx) // gives the lock back
 	}()
-	if _, err := holder.Exec(ctx, "select pg_advisory_lock(hashtextextended('polar:migrate', 0))"); err != nil {
-		return fmt.Errorf("waiting for another migration: %w", interpret(err))
+	if err := takeMigrationLock(ctx, holder); err != nil {
+		return err
 	}
 	if _, err := holder.Exec(ctx, "create schema if not exists polar"); err != nil {
 		return fmt.Errorf("creating schema %s: %w", Schema, interpret(err))
@@ -114,6 +114,25 @@ func (s *Store) holdingMigrationLock(ctx context.Context, do func(context.Contex
 		return fmt.Errorf("preparing River's migrations: %w", err)
 	}
 	return do(ctx, migrators{holder, river, provider})
+}
+
+// takeMigrationLock waits for other migrations by asking: a statement that waits holds a snapshot, for which an index that the
+// other makes concurrently would wait in turn.
+func takeMigrationLock(ctx context.Context, holder *pgx.Conn) error {
+	for {
+		var taken bool
+		if err := holder.QueryRow(ctx, "select pg_try_advisory_lock(hashtextextended('polar:migrate', 0))").Scan(&taken); err != nil {
+			return fmt.Errorf("asking whether another migration is at work: %w", interpret(err))
+		}
+		if taken {
+			return nil
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for another migration: %w", ctx.Err())
+		}
+	}
 }
 
 // MapUsers says where the product's users are.

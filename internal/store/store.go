@@ -32,6 +32,7 @@ type Store struct {
 	pool   *pgxpool.Pool
 	q      *dbsqlc.Queries
 	counts *remembered[dbsqlc.StatusCountsRow]
+	rates  *remembered[Rates]
 }
 
 // Open makes a Store for a connection URL or a libpq keyword string; applicationName shows in pg_stat_activity.
@@ -71,7 +72,7 @@ func Open(databaseURL, applicationName string) (*Store, error) {
 
 // New makes a Store of a pool that the caller opened; Close closes it.
 func New(pool *pgxpool.Pool) *Store {
-	return &Store{pool: pool, q: dbsqlc.New(), counts: newRemembered[dbsqlc.StatusCountsRow]()}
+	return &Store{pool: pool, q: dbsqlc.New(), counts: newRemembered[dbsqlc.StatusCountsRow](), rates: newRemembered[Rates]()}
 }
 
 // Pool is the pool below, for River.

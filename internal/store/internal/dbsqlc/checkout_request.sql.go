@@ -470,6 +470,21 @@ func (q *Queries) CheckoutRequestSweep(ctx context.Context, db DBTX, grace time.
 	return requeued, err
 }
 
+const checkoutRequestWakeJob = `-- name: CheckoutRequestWakeJob :execrows
+update polar.river_job j
+   set state = 'available', scheduled_at = now()
+  from polar.checkout_request r
+ where r.id = $1 and j.id = r.job_id and j.state in ('retryable', 'scheduled')
+`
+
+func (q *Queries) CheckoutRequestWakeJob(ctx context.Context, db DBTX, id uuid.UUID) (int64, error) {
+	result, err := db.Exec(ctx, checkoutRequestWakeJob, id)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const notify = `-- name: Notify :exec
 select pg_notify($1::text, $2::text)
 `

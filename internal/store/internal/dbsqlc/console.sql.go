@@ -12,41 +12,311 @@ import (
 	"github.com/google/uuid"
 )
 
-const checkoutRequestListRecent = `-- name: CheckoutRequestListRecent :many
-select r.id, coalesce(r.external_customer_id, '')::text as external_customer_id, r.state, coalesce(r.url, '')::text as url, r.expires_at,
-       coalesce(r.error, '')::text as error, r.created_at
+const checkoutRequestFind = `-- name: CheckoutRequestFind :many
+select r.id, coalesce(r.external_customer_id, '')::text as external_customer_id, coalesce(r.key, '')::text as key, r.state, coalesce(r.url, '')::text as url,
+       r.expires_at, coalesce(r.error, '')::text as error, r.attempt, r.created_at
   from polar.checkout_request r
- order by r.created_at desc, r.id
- limit $1::integer
+ where r.id in (select q.id from polar.checkout_request q where q.id = $1::uuid
+                 union all select q.id from polar.checkout_request q where q.checkout_id = $1::uuid
+                 union all (select q.id from polar.checkout_request q where q.key = $2::text and q.state not in ('failed', 'expired') limit 1)
+                 union all (select q.id from polar.checkout_request q where q.external_customer_id = $2::text limit 1000))
+   and (r.created_at, r.id) < ($3::timestamptz, $4::uuid)
+ order by r.created_at desc, r.id desc
+ limit $5::integer
 `
 
-type CheckoutRequestListRecentRow struct {
+type CheckoutRequestFindParams struct {
+	ID       *uuid.UUID
+	Text     string
+	BeforeAt time.Time
+	BeforeID uuid.UUID
+	MaxRows  int32
+}
+
+type CheckoutRequestFindRow struct {
 	ID                 uuid.UUID
 	ExternalCustomerID string
+	Key                string
 	State              string
 	URL                string
 	ExpiresAt          *time.Time
 	Error              string
+	Attempt            int32
 	CreatedAt          time.Time
 }
 
-func (q *Queries) CheckoutRequestListRecent(ctx context.Context, db DBTX, maxRows int32) ([]CheckoutRequestListRecentRow, error) {
-	rows, err := db.Query(ctx, checkoutRequestListRecent, maxRows)
+// By the request's id, its key, Polar's checkout or the local user, newest first.
+func (q *Queries) CheckoutRequestFind(ctx context.Context, db DBTX, arg CheckoutRequestFindParams) ([]CheckoutRequestFindRow, error) {
+	rows, err := db.Query(ctx, checkoutRequestFind,
+		arg.ID,
+		arg.Text,
+		arg.BeforeAt,
+		arg.BeforeID,
+		arg.MaxRows,
+	)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []CheckoutRequestListRecentRow{}
+	items := []CheckoutRequestFindRow{}
 	for rows.Next() {
-		var i CheckoutRequestListRecentRow
+		var i CheckoutRequestFindRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.ExternalCustomerID,
+			&i.Key,
 			&i.State,
 			&i.URL,
 			&i.ExpiresAt,
 			&i.Error,
+			&i.Attempt,
 			&i.CreatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const checkoutRequestPage = `-- name: CheckoutRequestPage :many
+
+select r.id, coalesce(r.external_customer_id, '')::text as external_customer_id, coalesce(r.key, '')::text as key, r.state, coalesce(r.url, '')::text as url,
+       r.expires_at, coalesce(r.error, '')::text as error, r.attempt, r.created_at
+  from polar.checkout_request r
+ where (r.created_at, r.id) < ($1::timestamptz, $2::uuid)
+ order by r.created_at desc, r.id desc
+ limit $3::integer
+`
+
+type CheckoutRequestPageParams struct {
+	BeforeAt time.Time
+	BeforeID uuid.UUID
+	MaxRows  int32
+}
+
+type CheckoutRequestPageRow struct {
+	ID                 uuid.UUID
+	ExternalCustomerID string
+	Key                string
+	State              string
+	URL                string
+	ExpiresAt          *time.Time
+	Error              string
+	Attempt            int32
+	CreatedAt          time.Time
+}
+
+// Pages of the console's lists. Each begins after the last row of the page before, by the columns of an index, so that the
+// hundredth page costs what the first one does. What filters finds little in much has a query of its own.
+func (q *Queries) CheckoutRequestPage(ctx context.Context, db DBTX, arg CheckoutRequestPageParams) ([]CheckoutRequestPageRow, error) {
+	rows, err := db.Query(ctx, checkoutRequestPage, arg.BeforeAt, arg.BeforeID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CheckoutRequestPageRow{}
+	for rows.Next() {
+		var i CheckoutRequestPageRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.ExternalCustomerID,
+			&i.Key,
+			&i.State,
+			&i.URL,
+			&i.ExpiresAt,
+			&i.Error,
+			&i.Attempt,
+			&i.CreatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const checkoutRequestPageOfState = `-- name: CheckoutRequestPageOfState :many
+select r.id, coalesce(r.external_customer_id, '')::text as external_customer_id, coalesce(r.key, '')::text as key, r.state, coalesce(r.url, '')::text as url,
+       r.expires_at, coalesce(r.error, '')::text as error, r.attempt, r.created_at
+  from polar.checkout_request r
+ where r.state = $1::text and (r.created_at, r.id) < ($2::timestamptz, $3::uuid)
+ order by r.created_at desc, r.id desc
+ limit $4::integer
+`
+
+type CheckoutRequestPageOfStateParams struct {
+	State    string
+	BeforeAt time.Time
+	BeforeID uuid.UUID
+	MaxRows  int32
+}
+
+type CheckoutRequestPageOfStateRow struct {
+	ID                 uuid.UUID
+	ExternalCustomerID string
+	Key                string
+	State              string
+	URL                string
+	ExpiresAt          *time.Time
+	Error              string
+	Attempt            int32
+	CreatedAt          time.Time
+}
+
+func (q *Queries) CheckoutRequestPageOfState(ctx context.Context, db DBTX, arg CheckoutRequestPageOfStateParams) ([]CheckoutRequestPageOfStateRow, error) {
+	rows, err := db.Query(ctx, checkoutRequestPageOfState,
+		arg.State,
+		arg.BeforeAt,
+		arg.BeforeID,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CheckoutRequestPageOfStateRow{}
+	for rows.Next() {
+		var i CheckoutRequestPageOfStateRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.ExternalCustomerID,
+			&i.Key,
+			&i.State,
+			&i.URL,
+			&i.ExpiresAt,
+			&i.Error,
+			&i.Attempt,
+			&i.CreatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const checkoutRequestPageStuck = `-- name: CheckoutRequestPageStuck :many
+select r.id, coalesce(r.external_customer_id, '')::text as external_customer_id, coalesce(r.key, '')::text as key, r.state, coalesce(r.url, '')::text as url,
+       r.expires_at, coalesce(r.error, '')::text as error, r.attempt, r.created_at
+  from polar.stuck_checkout k
+  join polar.checkout_request r on r.id = k.request_id
+ where (r.created_at, r.id) < ($1::timestamptz, $2::uuid)
+ order by r.created_at desc, r.id desc
+ limit $3::integer
+`
+
+type CheckoutRequestPageStuckParams struct {
+	BeforeAt time.Time
+	BeforeID uuid.UUID
+	MaxRows  int32
+}
+
+type CheckoutRequestPageStuckRow struct {
+	ID                 uuid.UUID
+	ExternalCustomerID string
+	Key                string
+	State              string
+	URL                string
+	ExpiresAt          *time.Time
+	Error              string
+	Attempt            int32
+	CreatedAt          time.Time
+}
+
+func (q *Queries) CheckoutRequestPageStuck(ctx context.Context, db DBTX, arg CheckoutRequestPageStuckParams) ([]CheckoutRequestPageStuckRow, error) {
+	rows, err := db.Query(ctx, checkoutRequestPageStuck, arg.BeforeAt, arg.BeforeID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CheckoutRequestPageStuckRow{}
+	for rows.Next() {
+		var i CheckoutRequestPageStuckRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.ExternalCustomerID,
+			&i.Key,
+			&i.State,
+			&i.URL,
+			&i.ExpiresAt,
+			&i.Error,
+			&i.Attempt,
+			&i.CreatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const customerFind = `-- name: CustomerFind :many
+select c.id, coalesce(c.email, '')::text as email, coalesce(c.name, '')::text as name, coalesce(c.external_id, '')::text as external_id,
+       coalesce(c.created_at, c.synced_at)::timestamptz as at, c.deleted_at, coalesce(l.local_user_id, '')::text as local_user_id, coalesce(l.basis, '')::text as basis, ''::text as reason
+  from polar.customer c
+  left join polar.customer_link l on l.customer_id = c.id
+ where c.id in (select q.id from polar.customer q where q.id = $1::uuid
+                 union all (select q.id from polar.customer q where q.external_id = $2::text limit 1000)
+                 union all (select q.id from polar.customer q where lower(q.email) = lower($2::text) limit 1000)
+                 union all (select k.customer_id from polar.customer_link k where k.local_user_id = $2::text limit 1000)
+                 union all select s.customer_id from polar.subscription s where s.id = $1::uuid
+                 union all select o.customer_id from polar."order" o where o.id = $1::uuid
+                 union all select k.customer_id from polar.checkout k where k.id = $1::uuid)
+ order by at desc, c.id desc
+ limit $3::integer
+`
+
+type CustomerFindParams struct {
+	ID      *uuid.UUID
+	Text    string
+	MaxRows int32
+}
+
+type CustomerFindRow struct {
+	ID          uuid.UUID
+	Email       string
+	Name        string
+	ExternalID  string
+	At          time.Time
+	DeletedAt   *time.Time
+	LocalUserID string
+	Basis       string
+	Reason      string
+}
+
+// By id, external id or e-mail address, whatever the case of its letters.
+func (q *Queries) CustomerFind(ctx context.Context, db DBTX, arg CustomerFindParams) ([]CustomerFindRow, error) {
+	rows, err := db.Query(ctx, customerFind, arg.ID, arg.Text, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CustomerFindRow{}
+	for rows.Next() {
+		var i CustomerFindRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Email,
+			&i.Name,
+			&i.ExternalID,
+			&i.At,
+			&i.DeletedAt,
+			&i.LocalUserID,
+			&i.Basis,
+			&i.Reason,
 		); err != nil {
 			return nil, err
 		}
@@ -100,35 +370,1110 @@ func (q *Queries) CustomerLinkListRecent(ctx context.Context, db DBTX, maxRows i
 	return items, nil
 }
 
-const eventListRecent = `-- name: EventListRecent :many
-select e.webhook_id, e.type, e.state, e.received_at
-  from polar.event e
- order by e.seq desc
- limit $1::integer
+const customerPage = `-- name: CustomerPage :many
+select c.id, coalesce(c.email, '')::text as email, coalesce(c.name, '')::text as name, coalesce(c.external_id, '')::text as external_id,
+       c.created_at::timestamptz as at, c.deleted_at, coalesce(l.local_user_id, '')::text as local_user_id, coalesce(l.basis, '')::text as basis, ''::text as reason
+  from polar.customer c
+  left join polar.customer_link l on l.customer_id = c.id
+ where (c.created_at, c.id) < ($1::timestamptz, $2::uuid)
+ order by c.created_at desc, c.id desc
+ limit $3::integer
 `
 
-type EventListRecentRow struct {
-	WebhookID  string
-	Type       string
-	State      string
-	ReceivedAt time.Time
+type CustomerPageParams struct {
+	BeforeAt time.Time
+	BeforeID uuid.UUID
+	MaxRows  int32
 }
 
-// Neither body nor error: both may quote what Polar sent.
-func (q *Queries) EventListRecent(ctx context.Context, db DBTX, maxRows int32) ([]EventListRecentRow, error) {
-	rows, err := db.Query(ctx, eventListRecent, maxRows)
+type CustomerPageRow struct {
+	ID          uuid.UUID
+	Email       string
+	Name        string
+	ExternalID  string
+	At          time.Time
+	DeletedAt   *time.Time
+	LocalUserID string
+	Basis       string
+	Reason      string
+}
+
+// A customer of whom nobody has said when it was created is found by looking for it.
+func (q *Queries) CustomerPage(ctx context.Context, db DBTX, arg CustomerPageParams) ([]CustomerPageRow, error) {
+	rows, err := db.Query(ctx, customerPage, arg.BeforeAt, arg.BeforeID, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []EventListRecentRow{}
+	items := []CustomerPageRow{}
 	for rows.Next() {
-		var i EventListRecentRow
+		var i CustomerPageRow
 		if err := rows.Scan(
+			&i.ID,
+			&i.Email,
+			&i.Name,
+			&i.ExternalID,
+			&i.At,
+			&i.DeletedAt,
+			&i.LocalUserID,
+			&i.Basis,
+			&i.Reason,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const customerPageUnlinked = `-- name: CustomerPageUnlinked :many
+select c.id, coalesce(c.email, '')::text as email, coalesce(c.name, '')::text as name, coalesce(c.external_id, '')::text as external_id,
+       w.since as at, c.deleted_at, ''::text as local_user_id, ''::text as basis, u.reason::text as reason
+  from polar.link_waiting w
+  join polar.customer c on c.id = w.customer_id
+  join polar.unlinked_customer u on u.customer_id = w.customer_id
+ where (w.since, w.customer_id) < ($1::timestamptz, $2::uuid)
+ order by w.since desc, w.customer_id desc
+ limit $3::integer
+`
+
+type CustomerPageUnlinkedParams struct {
+	BeforeAt time.Time
+	BeforeID uuid.UUID
+	MaxRows  int32
+}
+
+type CustomerPageUnlinkedRow struct {
+	ID          uuid.UUID
+	Email       string
+	Name        string
+	ExternalID  string
+	At          time.Time
+	DeletedAt   *time.Time
+	LocalUserID string
+	Basis       string
+	Reason      string
+}
+
+func (q *Queries) CustomerPageUnlinked(ctx context.Context, db DBTX, arg CustomerPageUnlinkedParams) ([]CustomerPageUnlinkedRow, error) {
+	rows, err := db.Query(ctx, customerPageUnlinked, arg.BeforeAt, arg.BeforeID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CustomerPageUnlinkedRow{}
+	for rows.Next() {
+		var i CustomerPageUnlinkedRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Email,
+			&i.Name,
+			&i.ExternalID,
+			&i.At,
+			&i.DeletedAt,
+			&i.LocalUserID,
+			&i.Basis,
+			&i.Reason,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const driftGet = `-- name: DriftGet :one
+select d.id, d.run_id, d.object_type, d.object_id, d.field, d.local, d.remote, d.cause, d.detected_at, d.resolved_at, coalesce(d.resolution, '')::text as resolution
+  from polar.drift d
+ where d.id = $1
+`
+
+type DriftGetRow struct {
+	ID         int64
+	RunID      *int64
+	ObjectType string
+	ObjectID   string
+	Field      string
+	Local      *string
+	Remote     *string
+	Cause      string
+	DetectedAt time.Time
+	ResolvedAt *time.Time
+	Resolution string
+}
+
+func (q *Queries) DriftGet(ctx context.Context, db DBTX, id int64) (DriftGetRow, error) {
+	row := db.QueryRow(ctx, driftGet, id)
+	var i DriftGetRow
+	err := row.Scan(
+		&i.ID,
+		&i.RunID,
+		&i.ObjectType,
+		&i.ObjectID,
+		&i.Field,
+		&i.Local,
+		&i.Remote,
+		&i.Cause,
+		&i.DetectedAt,
+		&i.ResolvedAt,
+		&i.Resolution,
+	)
+	return i, err
+}
+
+const driftOfObject = `-- name: DriftOfObject :many
+select d.id, d.run_id, d.object_type, d.object_id, d.field, d.local, d.remote, d.cause, d.detected_at, d.resolved_at, coalesce(d.resolution, '')::text as resolution
+  from polar.drift d
+ where d.object_id = $1::text and d.object_type = $2::text
+ order by d.resolved_at is null desc, d.id desc
+ limit $3::integer
+`
+
+type DriftOfObjectParams struct {
+	ObjectID   string
+	ObjectType string
+	MaxRows    int32
+}
+
+type DriftOfObjectRow struct {
+	ID         int64
+	RunID      *int64
+	ObjectType string
+	ObjectID   string
+	Field      string
+	Local      *string
+	Remote     *string
+	Cause      string
+	DetectedAt time.Time
+	ResolvedAt *time.Time
+	Resolution string
+}
+
+func (q *Queries) DriftOfObject(ctx context.Context, db DBTX, arg DriftOfObjectParams) ([]DriftOfObjectRow, error) {
+	rows, err := db.Query(ctx, driftOfObject, arg.ObjectID, arg.ObjectType, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []DriftOfObjectRow{}
+	for rows.Next() {
+		var i DriftOfObjectRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.RunID,
+			&i.ObjectType,
+			&i.ObjectID,
+			&i.Field,
+			&i.Local,
+			&i.Remote,
+			&i.Cause,
+			&i.DetectedAt,
+			&i.ResolvedAt,
+			&i.Resolution,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const driftPage = `-- name: DriftPage :many
+select d.id, d.run_id, d.object_type, d.object_id, d.field, d.local, d.remote, d.cause, d.detected_at, d.resolved_at, coalesce(d.resolution, '')::text as resolution
+  from polar.drift d
+ where d.id < $1::bigint
+ order by d.id desc
+ limit $2::integer
+`
+
+type DriftPageRow struct {
+	ID         int64
+	RunID      *int64
+	ObjectType string
+	ObjectID   string
+	Field      string
+	Local      *string
+	Remote     *string
+	Cause      string
+	DetectedAt time.Time
+	ResolvedAt *time.Time
+	Resolution string
+}
+
+func (q *Queries) DriftPage(ctx context.Context, db DBTX, beforeID int64, maxRows int32) ([]DriftPageRow, error) {
+	rows, err := db.Query(ctx, driftPage, beforeID, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []DriftPageRow{}
+	for rows.Next() {
+		var i DriftPageRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.RunID,
+			&i.ObjectType,
+			&i.ObjectID,
+			&i.Field,
+			&i.Local,
+			&i.Remote,
+			&i.Cause,
+			&i.DetectedAt,
+			&i.ResolvedAt,
+			&i.Resolution,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const driftPageOpen = `-- name: DriftPageOpen :many
+select d.id, d.run_id, d.object_type, d.object_id, d.field, d.local, d.remote, d.cause, d.detected_at, d.resolved_at, coalesce(d.resolution, '')::text as resolution
+  from polar.drift d
+ where d.resolved_at is null and d.id < $1::bigint
+ order by d.id desc
+ limit $2::integer
+`
+
+type DriftPageOpenRow struct {
+	ID         int64
+	RunID      *int64
+	ObjectType string
+	ObjectID   string
+	Field      string
+	Local      *string
+	Remote     *string
+	Cause      string
+	DetectedAt time.Time
+	ResolvedAt *time.Time
+	Resolution string
+}
+
+func (q *Queries) DriftPageOpen(ctx context.Context, db DBTX, beforeID int64, maxRows int32) ([]DriftPageOpenRow, error) {
+	rows, err := db.Query(ctx, driftPageOpen, beforeID, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []DriftPageOpenRow{}
+	for rows.Next() {
+		var i DriftPageOpenRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.RunID,
+			&i.ObjectType,
+			&i.ObjectID,
+			&i.Field,
+			&i.Local,
+			&i.Remote,
+			&i.Cause,
+			&i.DetectedAt,
+			&i.ResolvedAt,
+			&i.Resolution,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const driftPageOpenOfCause = `-- name: DriftPageOpenOfCause :many
+select d.id, d.run_id, d.object_type, d.object_id, d.field, d.local, d.remote, d.cause, d.detected_at, d.resolved_at, coalesce(d.resolution, '')::text as resolution
+  from polar.drift d
+ where d.resolved_at is null and d.cause = $1::text and d.id < $2::bigint
+ order by d.id desc
+ limit $3::integer
+`
+
+type DriftPageOpenOfCauseParams struct {
+	Cause    string
+	BeforeID int64
+	MaxRows  int32
+}
+
+type DriftPageOpenOfCauseRow struct {
+	ID         int64
+	RunID      *int64
+	ObjectType string
+	ObjectID   string
+	Field      string
+	Local      *string
+	Remote     *string
+	Cause      string
+	DetectedAt time.Time
+	ResolvedAt *time.Time
+	Resolution string
+}
+
+func (q *Queries) DriftPageOpenOfCause(ctx context.Context, db DBTX, arg DriftPageOpenOfCauseParams) ([]DriftPageOpenOfCauseRow, error) {
+	rows, err := db.Query(ctx, driftPageOpenOfCause, arg.Cause, arg.BeforeID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []DriftPageOpenOfCauseRow{}
+	for rows.Next() {
+		var i DriftPageOpenOfCauseRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.RunID,
+			&i.ObjectType,
+			&i.ObjectID,
+			&i.Field,
+			&i.Local,
+			&i.Remote,
+			&i.Cause,
+			&i.DetectedAt,
+			&i.ResolvedAt,
+			&i.Resolution,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const driftResolve = `-- name: DriftResolve :execrows
+update polar.drift d
+   set resolved_at = now(), resolution = $1::text
+ where d.resolved_at is null
+   and (d.object_type, d.object_id) = (select o.object_type, o.object_id from polar.drift o where o.id = $2)
+`
+
+// Of one object all that is open: the sweep that finds it again writes it anew.
+func (q *Queries) DriftResolve(ctx context.Context, db DBTX, resolution string, iD int64) (int64, error) {
+	result, err := db.Exec(ctx, driftResolve, resolution, iD)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const eventFind = `-- name: EventFind :many
+select e.seq, e.webhook_id, e.type, coalesce(e.object_id, '')::text as object_id, e.state, e.tries, e.received_at
+  from polar.event e
+ where e.seq in (select q.seq from polar.event_log q where q.webhook_id = $1::text
+                  union all select q.seq from polar.event_log q where q.object_id = $1::text)
+   and e.seq < $2::bigint
+ order by e.seq desc
+ limit $3::integer
+`
+
+type EventFindParams struct {
+	Text      string
+	BeforeSeq int64
+	MaxRows   int32
+}
+
+type EventFindRow struct {
+	Seq        int64
+	WebhookID  string
+	Type       string
+	ObjectID   string
+	State      string
+	Tries      int32
+	ReceivedAt time.Time
+}
+
+// By webhook-id, or by the object that it speaks of.
+func (q *Queries) EventFind(ctx context.Context, db DBTX, arg EventFindParams) ([]EventFindRow, error) {
+	rows, err := db.Query(ctx, eventFind, arg.Text, arg.BeforeSeq, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []EventFindRow{}
+	for rows.Next() {
+		var i EventFindRow
+		if err := rows.Scan(
+			&i.Seq,
 			&i.WebhookID,
 			&i.Type,
+			&i.ObjectID,
 			&i.State,
+			&i.Tries,
 			&i.ReceivedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const eventGet = `-- name: EventGet :one
+select e.seq, e.webhook_id, e.type, coalesce(e.object_id, '')::text as object_id, e.state, e.tries, coalesce(e.error, '')::text as error,
+       e.occurred_at, e.received_at, e.applied_at, (e.body is not null)::boolean as has_body
+  from polar.event e
+ where e.seq = $1
+`
+
+type EventGetRow struct {
+	Seq        int64
+	WebhookID  string
+	Type       string
+	ObjectID   string
+	State      string
+	Tries      int32
+	Error      string
+	OccurredAt *time.Time
+	ReceivedAt time.Time
+	AppliedAt  *time.Time
+	HasBody    bool
+}
+
+func (q *Queries) EventGet(ctx context.Context, db DBTX, seq int64) (EventGetRow, error) {
+	row := db.QueryRow(ctx, eventGet, seq)
+	var i EventGetRow
+	err := row.Scan(
+		&i.Seq,
+		&i.WebhookID,
+		&i.Type,
+		&i.ObjectID,
+		&i.State,
+		&i.Tries,
+		&i.Error,
+		&i.OccurredAt,
+		&i.ReceivedAt,
+		&i.AppliedAt,
+		&i.HasBody,
+	)
+	return i, err
+}
+
+const eventGetBody = `-- name: EventGetBody :one
+select l.body::text as body from polar.event_log l where l.seq = $1 and l.body is not null
+`
+
+func (q *Queries) EventGetBody(ctx context.Context, db DBTX, seq int64) (string, error) {
+	row := db.QueryRow(ctx, eventGetBody, seq)
+	var body string
+	err := row.Scan(&body)
+	return body, err
+}
+
+const eventGetMasked = `-- name: EventGetMasked :one
+select jsonb_pretty(polar.redacted_event(l.body::jsonb))::text as body
+  from polar.event_log l
+ where l.seq = $1 and l.body is not null
+`
+
+// The event without what is personal. Fails for a body that jsonb refuses.
+func (q *Queries) EventGetMasked(ctx context.Context, db DBTX, seq int64) (string, error) {
+	row := db.QueryRow(ctx, eventGetMasked, seq)
+	var body string
+	err := row.Scan(&body)
+	return body, err
+}
+
+const eventListFailedSeqs = `-- name: EventListFailedSeqs :many
+select o.seq
+  from polar.event_outcome o
+  join polar.event_log l on l.seq = o.seq
+ where o.state = 'failed' and l.body is not null
+   and ($1::text = '' or l.type = $1::text)
+ order by o.seq
+ limit $2::integer
+`
+
+func (q *Queries) EventListFailedSeqs(ctx context.Context, db DBTX, type_ string, maxRows int32) ([]int64, error) {
+	rows, err := db.Query(ctx, eventListFailedSeqs, type_, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []int64{}
+	for rows.Next() {
+		var seq int64
+		if err := rows.Scan(&seq); err != nil {
+			return nil, err
+		}
+		items = append(items, seq)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const eventListOfAnyState = `-- name: EventListOfAnyState :many
+select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
+  from polar.event_log l
+ where l.seq = any ($1::bigint[]) and l.body is not null
+ order by l.seq
+`
+
+type EventListOfAnyStateRow struct {
+	Seq        int64
+	WebhookID  string
+	Type       string
+	OccurredAt *time.Time
+	Body       string
+}
+
+func (q *Queries) EventListOfAnyState(ctx context.Context, db DBTX, seqs []int64) ([]EventListOfAnyStateRow, error) {
+	rows, err := db.Query(ctx, eventListOfAnyState, seqs)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []EventListOfAnyStateRow{}
+	for rows.Next() {
+		var i EventListOfAnyStateRow
+		if err := rows.Scan(
+			&i.Seq,
+			&i.WebhookID,
+			&i.Type,
+			&i.OccurredAt,
+			&i.Body,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const eventPage = `-- name: EventPage :many
+select e.seq, e.webhook_id, e.type, coalesce(e.object_id, '')::text as object_id, e.state, e.tries, e.received_at
+  from polar.event e
+ where e.seq < $1::bigint and e.seq >= $2::bigint
+ order by e.seq desc
+ limit $3::integer
+`
+
+type EventPageParams struct {
+	BeforeSeq int64
+	FromSeq   int64
+	MaxRows   int32
+}
+
+type EventPageRow struct {
+	Seq        int64
+	WebhookID  string
+	Type       string
+	ObjectID   string
+	State      string
+	Tries      int32
+	ReceivedAt time.Time
+}
+
+// Neither body nor error of any list: both may quote what Polar sent.
+func (q *Queries) EventPage(ctx context.Context, db DBTX, arg EventPageParams) ([]EventPageRow, error) {
+	rows, err := db.Query(ctx, eventPage, arg.BeforeSeq, arg.FromSeq, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []EventPageRow{}
+	for rows.Next() {
+		var i EventPageRow
+		if err := rows.Scan(
+			&i.Seq,
+			&i.WebhookID,
+			&i.Type,
+			&i.ObjectID,
+			&i.State,
+			&i.Tries,
+			&i.ReceivedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const eventPageFailed = `-- name: EventPageFailed :many
+select l.seq, l.webhook_id, l.type, coalesce(l.object_id, '')::text as object_id, o.state, o.tries, l.received_at
+  from polar.event_outcome o
+  join polar.event_log l on l.seq = o.seq
+ where o.state = 'failed' and o.seq < $1::bigint and o.seq >= $2::bigint
+   and ($3::text = '' or l.type = $3::text)
+ order by o.seq desc
+ limit $4::integer
+`
+
+type EventPageFailedParams struct {
+	BeforeSeq int64
+	FromSeq   int64
+	Type      string
+	MaxRows   int32
+}
+
+type EventPageFailedRow struct {
+	Seq        int64
+	WebhookID  string
+	Type       string
+	ObjectID   string
+	State      string
+	Tries      int32
+	ReceivedAt time.Time
+}
+
+func (q *Queries) EventPageFailed(ctx context.Context, db DBTX, arg EventPageFailedParams) ([]EventPageFailedRow, error) {
+	rows, err := db.Query(ctx, eventPageFailed,
+		arg.BeforeSeq,
+		arg.FromSeq,
+		arg.Type,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []EventPageFailedRow{}
+	for rows.Next() {
+		var i EventPageFailedRow
+		if err := rows.Scan(
+			&i.Seq,
+			&i.WebhookID,
+			&i.Type,
+			&i.ObjectID,
+			&i.State,
+			&i.Tries,
+			&i.ReceivedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const eventPageOfType = `-- name: EventPageOfType :many
+select e.seq, e.webhook_id, e.type, coalesce(e.object_id, '')::text as object_id, e.state, e.tries, e.received_at
+  from polar.event e
+ where e.type = $1::text and e.seq < $2::bigint and e.seq >= $3::bigint
+ order by e.seq desc
+ limit $4::integer
+`
+
+type EventPageOfTypeParams struct {
+	Type      string
+	BeforeSeq int64
+	FromSeq   int64
+	MaxRows   int32
+}
+
+type EventPageOfTypeRow struct {
+	Seq        int64
+	WebhookID  string
+	Type       string
+	ObjectID   string
+	State      string
+	Tries      int32
+	ReceivedAt time.Time
+}
+
+func (q *Queries) EventPageOfType(ctx context.Context, db DBTX, arg EventPageOfTypeParams) ([]EventPageOfTypeRow, error) {
+	rows, err := db.Query(ctx, eventPageOfType,
+		arg.Type,
+		arg.BeforeSeq,
+		arg.FromSeq,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []EventPageOfTypeRow{}
+	for rows.Next() {
+		var i EventPageOfTypeRow
+		if err := rows.Scan(
+			&i.Seq,
+			&i.WebhookID,
+			&i.Type,
+			&i.ObjectID,
+			&i.State,
+			&i.Tries,
+			&i.ReceivedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const eventPageReceived = `-- name: EventPageReceived :many
+select l.seq, l.webhook_id, l.type, coalesce(l.object_id, '')::text as object_id, 'received'::text as state, 0::integer as tries, l.received_at
+  from polar.event_log l
+ where l.seq > (select s.swept_seq from polar.event_sweep s) and l.seq < $1::bigint and l.seq >= $2::bigint
+   and (select o.seq from polar.event_outcome o where o.seq = l.seq) is null
+   and ($3::text = '' or l.type = $3::text)
+ order by l.seq desc
+ limit $4::integer
+`
+
+type EventPageReceivedParams struct {
+	BeforeSeq int64
+	FromSeq   int64
+	Type      string
+	MaxRows   int32
+}
+
+type EventPageReceivedRow struct {
+	Seq        int64
+	WebhookID  string
+	Type       string
+	ObjectID   string
+	State      string
+	Tries      int32
+	ReceivedAt time.Time
+}
+
+// All events up to swept_seq have an outcome.
+func (q *Queries) EventPageReceived(ctx context.Context, db DBTX, arg EventPageReceivedParams) ([]EventPageReceivedRow, error) {
+	rows, err := db.Query(ctx, eventPageReceived,
+		arg.BeforeSeq,
+		arg.FromSeq,
+		arg.Type,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []EventPageReceivedRow{}
+	for rows.Next() {
+		var i EventPageReceivedRow
+		if err := rows.Scan(
+			&i.Seq,
+			&i.WebhookID,
+			&i.Type,
+			&i.ObjectID,
+			&i.State,
+			&i.Tries,
+			&i.ReceivedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const eventRates = `-- name: EventRates :many
+with hours as (
+    select (s.n - 1)::integer as hour, s.seq as first_seq, lead(s.seq, 1, 9223372036854775807) over (order by s.n) as next_seq
+      from unnest($1::bigint[]) with ordinality as s(seq, n)
+)
+select h.hour, (select count(*) from polar.event_log l where l.seq >= h.first_seq and l.seq < h.next_seq)::bigint as events
+  from hours h
+ order by h.hour
+`
+
+type EventRatesRow struct {
+	Hour   int32
+	Events int64
+}
+
+// How many events were received in each of the hours that end with the present one. The bounds are found by halving, so the
+// log is counted by its primary key alone.
+func (q *Queries) EventRates(ctx context.Context, db DBTX, seqs []int64) ([]EventRatesRow, error) {
+	rows, err := db.Query(ctx, eventRates, seqs)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []EventRatesRow{}
+	for rows.Next() {
+		var i EventRatesRow
+		if err := rows.Scan(&i.Hour, &i.Events); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const jobRates = `-- name: JobRates :many
+select (extract(epoch from date_trunc('hour', j.finalized_at) - $1::timestamptz) / 3600)::integer as hour, (j.state = 'completed')::boolean as completed, count(*)::bigint as jobs
+  from polar.river_job j
+ where j.state in ('completed', 'cancelled', 'discarded') and j.finalized_at >= $1::timestamptz
+ group by 1, 2
+ order by 1, 2
+`
+
+type JobRatesRow struct {
+	Hour      int32
+	Completed bool
+	Jobs      int64
+}
+
+func (q *Queries) JobRates(ctx context.Context, db DBTX, firstAt time.Time) ([]JobRatesRow, error) {
+	rows, err := db.Query(ctx, jobRates, firstAt)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []JobRatesRow{}
+	for rows.Next() {
+		var i JobRatesRow
+		if err := rows.Scan(&i.Hour, &i.Completed, &i.Jobs); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const linkConflictPage = `-- name: LinkConflictPage :many
+select f.id, f.customer_id, f.local_user_id, f.kind, coalesce(f.checkout_id, '00000000-0000-0000-0000-000000000000')::uuid as checkout_id,
+       f.detail, f.detected_at, f.resolved_at, coalesce(f.resolution, '')::text as resolution,
+       coalesce(f.resolved_by, '')::text as resolved_by, coalesce(f.note, '')::text as note, f.lifted_at
+  from polar.link_conflict f
+ where f.id < $1::bigint
+ order by f.id desc
+ limit $2::integer
+`
+
+type LinkConflictPageRow struct {
+	ID          int64
+	CustomerID  uuid.UUID
+	LocalUserID string
+	Kind        string
+	CheckoutID  uuid.UUID
+	Detail      string
+	DetectedAt  time.Time
+	ResolvedAt  *time.Time
+	Resolution  string
+	ResolvedBy  string
+	Note        string
+	LiftedAt    *time.Time
+}
+
+func (q *Queries) LinkConflictPage(ctx context.Context, db DBTX, beforeID int64, maxRows int32) ([]LinkConflictPageRow, error) {
+	rows, err := db.Query(ctx, linkConflictPage, beforeID, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LinkConflictPageRow{}
+	for rows.Next() {
+		var i LinkConflictPageRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.CustomerID,
+			&i.LocalUserID,
+			&i.Kind,
+			&i.CheckoutID,
+			&i.Detail,
+			&i.DetectedAt,
+			&i.ResolvedAt,
+			&i.Resolution,
+			&i.ResolvedBy,
+			&i.Note,
+			&i.LiftedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const linkConflictPageOpen = `-- name: LinkConflictPageOpen :many
+select f.id, f.customer_id, f.local_user_id, f.kind, coalesce(f.checkout_id, '00000000-0000-0000-0000-000000000000')::uuid as checkout_id,
+       f.detail, f.detected_at, f.resolved_at, coalesce(f.resolution, '')::text as resolution,
+       coalesce(f.resolved_by, '')::text as resolved_by, coalesce(f.note, '')::text as note, f.lifted_at
+  from polar.link_conflict f
+ where f.resolved_at is null and f.id > $1::bigint
+ order by f.id
+ limit $2::integer
+`
+
+type LinkConflictPageOpenRow struct {
+	ID          int64
+	CustomerID  uuid.UUID
+	LocalUserID string
+	Kind        string
+	CheckoutID  uuid.UUID
+	Detail      string
+	DetectedAt  time.Time
+	ResolvedAt  *time.Time
+	Resolution  string
+	ResolvedBy  string
+	Note        string
+	LiftedAt    *time.Time
+}
+
+// Oldest first: that one waits longest.
+func (q *Queries) LinkConflictPageOpen(ctx context.Context, db DBTX, afterID int64, maxRows int32) ([]LinkConflictPageOpenRow, error) {
+	rows, err := db.Query(ctx, linkConflictPageOpen, afterID, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LinkConflictPageOpenRow{}
+	for rows.Next() {
+		var i LinkConflictPageOpenRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.CustomerID,
+			&i.LocalUserID,
+			&i.Kind,
+			&i.CheckoutID,
+			&i.Detail,
+			&i.DetectedAt,
+			&i.ResolvedAt,
+			&i.Resolution,
+			&i.ResolvedBy,
+			&i.Note,
+			&i.LiftedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const linkWaitingCount = `-- name: LinkWaitingCount :one
+select count(*)::bigint as customers from (select from polar.link_waiting w limit $1::integer) n
+`
+
+func (q *Queries) LinkWaitingCount(ctx context.Context, db DBTX, most int32) (int64, error) {
+	row := db.QueryRow(ctx, linkWaitingCount, most)
+	var customers int64
+	err := row.Scan(&customers)
+	return customers, err
+}
+
+const localUserFind = `-- name: LocalUserFind :many
+select u.id::text as id, coalesce(u.email, '')::text as email, u.deleted_at,
+       array(select l.customer_id from polar.customer_link l where l.local_user_id = u.id::text order by l.linked_at limit 3)::uuid[] as customers
+  from polar.local_user u
+ where u.id = any (array(select $1::text
+                         union select l.local_user_id from polar.customer_link l where l.customer_id = $2::uuid
+                         union (select l.local_user_id from polar.customer c join polar.customer_link l on l.customer_id = c.id
+                                 where lower(c.email) = lower($1::text) limit 100)))
+ order by u.id
+ limit $3::integer
+`
+
+type LocalUserFindParams struct {
+	Text    string
+	ID      *uuid.UUID
+	MaxRows int32
+}
+
+type LocalUserFindRow struct {
+	ID        string
+	Email     string
+	DeletedAt *time.Time
+	Customers []uuid.UUID
+}
+
+// By id, or by what links to it.
+func (q *Queries) LocalUserFind(ctx context.Context, db DBTX, arg LocalUserFindParams) ([]LocalUserFindRow, error) {
+	rows, err := db.Query(ctx, localUserFind, arg.Text, arg.ID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LocalUserFindRow{}
+	for rows.Next() {
+		var i LocalUserFindRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Email,
+			&i.DeletedAt,
+			&i.Customers,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const localUserFindByEmail = `-- name: LocalUserFindByEmail :many
+select u.id::text as id, coalesce(u.email, '')::text as email, u.deleted_at,
+       array(select l.customer_id from polar.customer_link l where l.local_user_id = u.id::text order by l.linked_at limit 3)::uuid[] as customers
+  from polar.local_user u
+ where lower(u.email) = lower($1::text)
+ limit $2::integer
+`
+
+type LocalUserFindByEmailRow struct {
+	ID        string
+	Email     string
+	DeletedAt *time.Time
+	Customers []uuid.UUID
+}
+
+// How fast depends on the product's own table, where that is behind the view.
+func (q *Queries) LocalUserFindByEmail(ctx context.Context, db DBTX, email string, maxRows int32) ([]LocalUserFindByEmailRow, error) {
+	rows, err := db.Query(ctx, localUserFindByEmail, email, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LocalUserFindByEmailRow{}
+	for rows.Next() {
+		var i LocalUserFindByEmailRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Email,
+			&i.DeletedAt,
+			&i.Customers,
 		); err != nil {
 			return nil, err
 		}
@@ -171,6 +1516,75 @@ func (q *Queries) LocalUserList(ctx context.Context, db DBTX, maxRows int32) ([]
 		return nil, err
 	}
 	return items, nil
+}
+
+const localUserPage = `-- name: LocalUserPage :many
+select u.id::text as id, coalesce(u.email, '')::text as email, u.deleted_at,
+       array(select l.customer_id from polar.customer_link l where l.local_user_id = u.id::text order by l.linked_at limit 3)::uuid[] as customers
+  from polar.local_user u
+ where u.id > $1::text
+ order by u.id
+ limit $2::integer
+`
+
+type LocalUserPageRow struct {
+	ID        string
+	Email     string
+	DeletedAt *time.Time
+	Customers []uuid.UUID
+}
+
+func (q *Queries) LocalUserPage(ctx context.Context, db DBTX, afterID string, maxRows int32) ([]LocalUserPageRow, error) {
+	rows, err := db.Query(ctx, localUserPage, afterID, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LocalUserPageRow{}
+	for rows.Next() {
+		var i LocalUserPageRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Email,
+			&i.DeletedAt,
+			&i.Customers,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const mirrorLagGet = `-- name: MirrorLagGet :one
+select coalesce(g.waiting, 0)::bigint as waiting,
+       coalesce(extract(epoch from g.waiting_for), -1)::float8 as waiting_seconds,
+       coalesce(extract(epoch from g.apply_p50), -1)::float8 as apply_p50,
+       coalesce(extract(epoch from g.apply_p99), -1)::float8 as apply_p99
+  from polar.mirror_lag g
+`
+
+type MirrorLagGetRow struct {
+	Waiting        int64
+	WaitingSeconds float64
+	ApplyP50       float64
+	ApplyP99       float64
+}
+
+// Seconds; -1 where there is none.
+func (q *Queries) MirrorLagGet(ctx context.Context, db DBTX) (MirrorLagGetRow, error) {
+	row := db.QueryRow(ctx, mirrorLagGet)
+	var i MirrorLagGetRow
+	err := row.Scan(
+		&i.Waiting,
+		&i.WaitingSeconds,
+		&i.ApplyP50,
+		&i.ApplyP99,
+	)
+	return i, err
 }
 
 const purchaseGet = `-- name: PurchaseGet :one

@@ -411,9 +411,11 @@ select c.id,
        (c.deleted_at is not null)::boolean as deleted,
        coalesce(l.local_user_id, '')::text as linked_user_id,
        coalesce(l.basis, '')::text as linked_basis,
-       coalesce(l.checkout_id, '00000000-0000-0000-0000-000000000000')::uuid as linked_checkout_id
+       coalesce(l.checkout_id, '00000000-0000-0000-0000-000000000000')::uuid as linked_checkout_id,
+       (w.customer_id is not null)::boolean as waiting
   from polar.customer c
   left join polar.customer_link l on l.customer_id = c.id
+  left join polar.link_waiting w on w.customer_id = c.id
  where c.id = any ($1::uuid[])
  order by c.id
 `
@@ -425,6 +427,7 @@ type LinkSubjectListRow struct {
 	LinkedUserID     string
 	LinkedBasis      string
 	LinkedCheckoutID uuid.UUID
+	Waiting          bool
 }
 
 // What is known of customers that may be linked: each with its present link and with the live user whose id it bears.
@@ -444,6 +447,7 @@ func (q *Queries) LinkSubjectList(ctx context.Context, db DBTX, ids []uuid.UUID)
 			&i.LinkedUserID,
 			&i.LinkedBasis,
 			&i.LinkedCheckoutID,
+			&i.Waiting,
 		); err != nil {
 			return nil, err
 		}
@@ -519,6 +523,21 @@ func (q *Queries) LinkWaitingList(ctx context.Context, db DBTX, maxRows int32) (
 		return nil, err
 	}
 	return items, nil
+}
+
+const linkWaitingPut = `-- name: LinkWaitingPut :exec
+with gone as (
+    delete from polar.link_waiting w where w.customer_id = any ($2::uuid[])
+)
+insert into polar.link_waiting (customer_id)
+select unnest($1::uuid[])
+on conflict do nothing
+`
+
+// Who is linked to nobody, and who is no longer.
+func (q *Queries) LinkWaitingPut(ctx context.Context, db DBTX, come []uuid.UUID, gone []uuid.UUID) error {
+	_, err := db.Exec(ctx, linkWaitingPut, come, gone)
+	return err
 }
 
 const localUserAny = `-- name: LocalUserAny :one

@@ -1,0 +1,200 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/truenorth-dev/truenorth/internal/jobs"
+	"github.com/truenorth-dev/truenorth/internal/store"
+)
+
+type conflictsPage struct {
+	page
+	All       bool
+	Conflicts []store.Conflict
+	Next      string
+	First     string
+}
+
+func (c *Console) conflicts(ctx context.Context, r *http.Request) (answer, error) {
+	query := r.URL.Query()
+	p := conflictsPage{page: c.newPage(r, "Conflicts", "conflicts"), All: query.Get("state") == "all"}
+	after, err := numberOf(query.Get("after"))
+	if err != nil {
+		return answer{}, err
+	}
+	if p.Conflicts, err = c.config.Store.ListConflictPage(ctx, !p.All, after, listLength+1); err != nil {
+		return answer{}, err
+	}
+	var more bool
+	p.Conflicts, more = cut(p.Conflicts)
+	if more {
+		p.Next = later(r, strconv.FormatInt(p.Conflicts[len(p.Conflicts)-1].ID, 10))
+	}
+	p.First = first(r)
+	return answer{"conflicts.html", p}, nil
+}
+
+type conflictPage struct {
+	page
+	jobs.ConflictFile
+	Deeds []store.AuditedDeed
+}
+
+func (c *Console) conflict(ctx context.Context, r *http.Request) (answer, error) {
+	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	if err != nil {
+		return answer{}, refused(http.StatusNotFound, "There is no such conflict.")
+	}
+	p := conflictPage{page: c.newPage(r, fmt.Sprintf("Conflict %d", id), "conflicts")}
+	if p.ConflictFile, err = jobs.ReadConflict(ctx, c.config.Store, id); err != nil {
+		return answer{}, err
+	}
+	p.Deeds, err = c.config.Store.ListAuditOf(ctx, listLength, fmt.Sprintf("conflict %d", id))
+	return answer{"conflict.html", p}, err
+}
+
+// resolveConflict settles a conflict one way or the other.
+func (c *Console) resolveConflict(ctx context.Context, r *http.Request, word store.Word) (string, error) {
+	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	if err != nil {
+		return "", refused(http.StatusNotFound, "There is no such conflict.")
+	}
+	var verdict jobs.Verdict
+	switch r.PostForm.Get("verdict") {
+	case "link":
+		verdict = jobs.Verdict{Link: true, Also: r.PostForm.Get("also") != ""}
+	case "dismiss":
+	default:
+		return "", refused(http.StatusBadRequest, "Say whether to link the two or to dismiss the claim.")
+	}
+	_, err = jobs.ResolveConflict(ctx, c.config.Store, id, verdict, word)
+	return done("/conflicts/"+strconv.FormatInt(id, 10), "resolved"), err
+}
+
+type driftPage struct {
+	page
+	All    bool
+	Cause  string
+	Causes []cause
+	Drifts []store.LedgerDrift
+	Types  []string
+	Next   string
+	First  string
+}
+
+// cause is a cause of drift with how much of it is open.
+type cause struct {
+	Name string
+	Open int64
+}
+
+func (c *Console) drift(ctx context.Context, r *http.Request) (answer, error) {
+	query := r.URL.Query()
+	p := driftPage{page: c.newPage(r, "Drift", "drift"), All: query.Get("state") == "all", Cause: query.Get("cause"), Types: jobs.MirroredTypes()}
+	after, err := numberOf(query.Get("after"))
+	if err != nil {
+		return answer{}, err
+	}
+	if p.Drifts, err = c.config.Store.ListDriftPage(ctx, store.DriftFilter{All: p.All, Cause: p.Cause}, after, listLength+1); err != nil {
+		return answer{}, err
+	}
+	open, err := c.config.Store.CountOpenDrift(ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	for name, n := range open {
+		p.Causes = append(p.Causes, cause{name, n})
+	}
+	slices.SortFunc(p.Causes, func(a, b cause) int { return int(b.Open - a.Open) })
+	var more bool
+	p.Drifts, more = cut(p.Drifts)
+	if more {
+		p.Next = later(r, strconv.FormatInt(p.Drifts[len(p.Drifts)-1].ID, 10))
+	}
+	p.First = first(r)
+	return answer{"drift.html", p}, nil
+}
+
+type oneDriftPage struct {
+	page
+	Drift store.LedgerDrift
+	Open  []store.LedgerDrift // of the same object, field by field
+	Past  []store.LedgerDrift
+	Deeds []store.AuditedDeed
+}
+
+func (c *Console) oneDrift(ctx context.Context, r *http.Request) (answer, error) {
+	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	if err != nil {
+		return answer{}, refused(http.StatusNotFound, "There is no such difference.")
+	}
+	p := oneDriftPage{page: c.newPage(r, fmt.Sprintf("Drift %d", id), "drift")}
+	var all []store.LedgerDrift
+	if p.Drift, all, err = c.config.Store.GetDrift(ctx, id, 2*listLength); err != nil {
+		return answer{}, err
+	}
+	subjects := make([]string, len(all))
+	for i, d := range all {
+		subjects[i] = driftSubject(d.ID)
+		if d.ResolvedAt == nil {
+			p.Open = append(p.Open, d)
+		} else {
+			p.Past = append(p.Past, d)
+		}
+	}
+	p.Deeds, err = c.config.Store.ListAuditOf(ctx, listLength, subjects...)
+	return answer{"onedrift.html", p}, err
+}
+
+func driftSubject(id int64) string { return fmt.Sprintf("drift %d", id) }
+
+// resolveDrift closes what is open of an object in the operator's words.
+func (c *Console) resolveDrift(ctx context.Context, r *http.Request, word store.Word) (string, error) {
+	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	if err != nil {
+		return "", refused(http.StatusNotFound, "There is no such difference.")
+	}
+	if word.Reason == "" {
+		return "", jobs.ErrWord
+	}
+	deed := store.Deed{Actor: word.Actor, Door: word.Door, Action: "resolve_drift", Subject: driftSubject(id), Reason: word.Reason}
+	return done("/drift/"+strconv.FormatInt(id, 10), "resolved"), c.config.Store.ResolveDrift(ctx, id, deed)
+}
+
+// sweep asks for a sweep of one of Polar's lists.
+func (c *Console) sweep(ctx context.Context, r *http.Request, word store.Word) (string, error) {
+	objectType := r.PostForm.Get("type")
+	if !slices.Contains(jobs.MirroredTypes(), objectType) {
+		return "", refused(http.StatusNotFound, "There is no list of type %q.", objectType)
+	}
+	return done("/drift", "sweep"), jobs.AskForSweep(ctx, c.config.Store, objectType, word)
+}
+
+type auditPage struct {
+	page
+	Deeds []store.AuditedDeed
+	Next  string
+	First string
+}
+
+func (c *Console) audit(ctx context.Context, r *http.Request) (answer, error) {
+	p := auditPage{page: c.newPage(r, "Audit", "audit")}
+	after, err := numberOf(r.URL.Query().Get("after"))
+	if err != nil {
+		return answer{}, err
+	}
+	if p.Deeds, err = c.config.Store.ListAudit(ctx, after, listLength+1); err != nil {
+		return answer{}, err
+	}
+	var more bool
+	p.Deeds, more = cut(p.Deeds)
+	if more {
+		p.Next = later(r, strconv.FormatInt(p.Deeds[len(p.Deeds)-1].ID, 10))
+	}
+	p.First = first(r)
+	return answer{"audit.html", p}, nil
+}

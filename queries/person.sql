@@ -1,0 +1,55 @@
+-- A person as the console shows one: local users and customers of Polar that are the same, by link.
+
+-- name: PersonAccessList :many
+-- The zero time stands for null.
+select a.kind, a.object_id::uuid as object_id, coalesce(a.product_name, a.benefit_description, '')::text as name, a.status::text as status, a.via,
+       coalesce(a.until, '0001-01-01 00:00:00+00')::timestamptz as until, coalesce(a.renews_at, '0001-01-01 00:00:00+00')::timestamptz as renews_at, a.reason::text as reason
+  from polar.user_access a
+ where a.local_user_id = @local_user_id::text
+ order by a.kind desc, a.starts_at
+ limit @max_rows::integer;
+
+-- name: PersonSubscriptionList :many
+select s.id, coalesce(s.status, '')::text as status, coalesce(p.name, s.doc #>> '{product,name}', '')::text as product_name, coalesce(s.amount, 0)::bigint as amount, coalesce(s.currency, '')::text as currency,
+       coalesce(s.recurring_interval, '')::text as recurring_interval, s.current_period_end, coalesce(s.cancel_at_period_end, false)::boolean as cancel_at_period_end, s.ended_at, s.created_at
+  from polar.subscription s
+  left join polar.product p on p.id = s.product_id
+ where s.customer_id = any (@customer_ids::uuid[]) and s.deleted_at is null
+ order by s.created_at desc nulls last
+ limit @max_rows::integer;
+
+-- name: PersonOrderList :many
+select o.id, coalesce(o.status, '')::text as status, coalesce(o.description, p.name, '')::text as product_name, coalesce(o.total_amount, 0)::bigint as total_amount,
+       (coalesce(o.refunded_amount, 0) + coalesce(o.refunded_tax_amount, 0))::bigint as refunded_amount, coalesce(o.currency, '')::text as currency, coalesce(o.invoice_number, '')::text as invoice_number, o.created_at
+  from polar."order" o
+  left join polar.product p on p.id = o.product_id
+ where o.customer_id = any (@customer_ids::uuid[]) and o.deleted_at is null
+ order by o.created_at desc nulls last
+ limit @max_rows::integer;
+
+-- name: PersonLinkHistoryList :many
+select h.id, h.customer_id, h.local_user_id, h.basis, h.linked_at, h.actor, coalesce(h.note, '')::text as note, h.ended_at, coalesce(h.end_reason, '')::text as end_reason,
+       coalesce(h.ended_by, '')::text as ended_by, coalesce(h.end_note, '')::text as end_note
+  from polar.customer_link_history h
+ where h.customer_id = any (@customer_ids::uuid[]) or h.local_user_id = any (@local_user_ids::text[])
+ order by h.id desc
+ limit @max_rows::integer;
+
+-- name: PersonEventList :many
+-- Events of whatever is the customers'. Neither bodies nor errors.
+with things as materialized (
+    select unnest(@customer_ids::uuid[])::text as id
+    union select s.id::text from polar.subscription s where s.customer_id = any (@customer_ids::uuid[])
+    union select o.id::text from polar."order" o where o.customer_id = any (@customer_ids::uuid[])
+    union select k.id::text from polar.checkout k where k.customer_id = any (@customer_ids::uuid[])
+    union select k.checkout_id::text from polar.checkout_request k where k.external_customer_id = any (@local_user_ids::text[]) and k.checkout_id is not null
+    union select f.id::text from polar.refund f where f.customer_id = any (@customer_ids::uuid[])
+    union select g.id::text from polar.benefit_grant g where g.customer_id = any (@customer_ids::uuid[])
+    union select m.id::text from polar.member m where m.customer_id = any (@customer_ids::uuid[])
+    union select t.id::text from polar.customer_seat t where t.customer_id = any (@customer_ids::uuid[])
+)
+select e.seq, e.type, coalesce(e.object_id, '')::text as object_id, e.state, e.received_at as at
+  from (select l.seq from things t join polar.event_log l on l.object_id = t.id
+         where l.seq < @before_seq::bigint order by l.seq desc limit @max_rows::integer) n
+  join polar.event e on e.seq = n.seq
+ order by e.seq desc;
