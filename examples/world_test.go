@@ -63,9 +63,9 @@ func program(t *testing.T, name string) string {
 // of its own that is set up as its README says.
 type world struct {
 	t     *testing.T
-	store *store.Store
-	url   string // the shop's
-	fake  string // Polar's
+	store *store.Store // as the server's user, who may read everything
+	url   string       // the shop's
+	fake  string       // Polar's
 }
 
 // shop is one of the shops.
@@ -96,11 +96,11 @@ func newWorld(t *testing.T, shop shop) *world {
 	databaseURL := storetest.URL(t)
 	fake, door := startDev(t, databaseURL)
 	addr := freePorts(t, 1)[0]
-	w := &world{t: t, store: storetest.Open(t, databaseURL), fake: fake, url: "http://" + addr}
+	w := &world{t: t, store: storetest.Admin(t, storetest.Open(t, databaseURL)), fake: fake, url: "http://" + addr}
 
 	command, environ := shop.command(t, databaseURL, door)
 	command.Env = append(withoutOurs(os.Environ()), append(environ,
-		"DATABASE_URL="+databaseURL, "PRODUCT_ID="+polarfake.OneTimeProductID, "SHOP_ADDR="+addr)...)
+		"DATABASE_URL="+w.asApp(databaseURL), "PRODUCT_ID="+polarfake.OneTimeProductID, "SHOP_ADDR="+addr)...)
 	logged := start(t, command, nil)
 	t.Cleanup(func() {
 		if log := logged(); strings.Contains(log, "failed") {
@@ -119,7 +119,30 @@ func newWorld(t *testing.T, shop shop) *world {
 		return nil
 	})
 	truenorth(t, databaseURL, "users", "map", "--table", "public.users", "--created-at", "created_at")
+	// The view shows what the owner of the schema may read.
+	grant := "grant select on public.users to " + w.parsed(databaseURL).User.Username()
+	if _, err := w.store.Pool().Exec(t.Context(), grant); err != nil {
+		t.Fatal(err)
+	}
 	return w
+}
+
+// asApp is the database for a shop that has the rights of polar_app, and owns what it makes in schema public.
+func (w *world) asApp(databaseURL string) string {
+	w.t.Helper()
+	if !one[bool](w, "select to_regrole($1) is not null", store.RoleApp) {
+		w.t.Logf("there is no role %s: nothing is proved of what a shop may do", store.RoleApp)
+		return databaseURL
+	}
+	if _, err := w.store.Pool().Exec(w.t.Context(), "grant create on schema public to "+store.RoleApp); err != nil {
+		w.t.Fatal(err)
+	}
+	server, database := w.parsed(storetest.ServerURL(w.t)), w.parsed(databaseURL)
+	database.User = server.User // who may take any role
+	query := database.Query()
+	query.Set("options", "-c role="+store.RoleApp)
+	database.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20")
+	return database.String()
 }
 
 // in is the world to a test that is part of the one which started it.

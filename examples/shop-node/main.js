@@ -19,9 +19,8 @@ await transaction(pool, async (tx) => {
   await tx.query(schema);
 });
 
-const server = createServer(await shopListener(config, pool));
-server.requestTimeout = 10_000; // to send a request; the wait for a checkout's URL comes after it
-server.keepAliveTimeout = 60_000;
+// The time-outs are for sending a request; the wait for a checkout's URL comes after it.
+const server = createServer({ headersTimeout: 5_000, requestTimeout: 10_000, keepAliveTimeout: 60_000 }, await shopListener(config, pool));
 const { hostname, port } = new URL(`http://${config.addr}`);
 server.listen(Number(port || 80), hostname, () => console.error(`the shop is open: ${config.base.origin}`));
 

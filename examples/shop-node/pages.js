@@ -123,7 +123,8 @@ export function membersPage(who, access) {
   return layout(who, 'Members', html`<article>
 <p class="kicker">Members</p>
 <h1 id="members">Welcome aboard</h1>
-<p>Only who has bought it sees this page. You do, because: ${access.reason}${access.until && html`, until ${day(access.until)}`}.</p>
+<p>Only those who have bought it see this page.</p>
+<p class="hint">Why you do: ${access.reason}${access.until && html`, until ${day(access.until)}`}.</p>
 <blockquote>Trust the needle, but know how far it lies from true north.</blockquote>
 </article>`);
 }
