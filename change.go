@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // ChangeKind says what a Change tells.
@@ -177,9 +176,10 @@ func passes(err error) bool {
 	if errors.Is(err, ErrChangesRemoved) {
 		return false
 	}
-	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
+	var said interface{ SQLState() string }
+	if errors.As(err, &said) && len(said.SQLState()) > 2 {
 		// Connection, transaction state, rollback, resources, lock, operator, system.
-		return slices.Contains([]string{"08", "25", "40", "53", "55", "57", "58"}, said.Code[:2])
+		return slices.Contains([]string{"08", "25", "40", "53", "55", "57", "58"}, said.SQLState()[:2])
 	}
 	return true
 }

@@ -32,8 +32,3 @@ select 'life', array_agg(g.local_user_id)
          where not exists (select from polar.local_user u where u.id = t.local_user_id and u.deleted_at is null)
          limit @max_rows::integer) g
 having count(*) > 0;
-
--- name: ChangeDueCount :one
--- How much waits to be told, up to a number, and for how long.
-select count(*)::bigint as waiting, coalesce(extract(epoch from now() - min(d.due_at)), 0)::float8 as oldest_seconds
-  from (select d.due_at from polar.change_due d limit @max_rows::integer) d;

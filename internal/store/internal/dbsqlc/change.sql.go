@@ -12,24 +12,6 @@ import (
 	"time"
 )
 
-const changeDueCount = `-- name: ChangeDueCount :one
-select count(*)::bigint as waiting, coalesce(extract(epoch from now() - min(d.due_at)), 0)::float8 as oldest_seconds
-  from (select d.due_at from polar.change_due d limit $1::integer) d
-`
-
-type ChangeDueCountRow struct {
-	Waiting       int64
-	OldestSeconds float64
-}
-
-// How much waits to be told, up to a number, and for how long.
-func (q *Queries) ChangeDueCount(ctx context.Context, db DBTX, maxRows int32) (ChangeDueCountRow, error) {
-	row := db.QueryRow(ctx, changeDueCount, maxRows)
-	var i ChangeDueCountRow
-	err := row.Scan(&i.Waiting, &i.OldestSeconds)
-	return i, err
-}
-
 const changeDueOfGoneUsers = `-- name: ChangeDueOfGoneUsers :exec
 insert into polar.change_due (what, users)
 select 'life', array_agg(g.local_user_id)
