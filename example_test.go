@@ -64,6 +64,35 @@ func ExampleClient_LinkUserTx() { //nolint:testableexamples // it needs a databa
 	_ = signUp
 }
 
+// An app acts on a change and stores the cursor in one transaction: then each change has its effect once.
+func ExampleClient_Changes() { //nolint:testableexamples // it needs a database, and never ends
+	follow := func(ctx context.Context, pool *pgxpool.Pool, client *truenorth.Client) error {
+		var cursor int64
+		if err := pool.QueryRow(ctx, "select id from feed_cursor").Scan(&cursor); err != nil {
+			return err
+		}
+		for change, err := range client.Changes(ctx, cursor) {
+			if err != nil {
+				return err
+			}
+			err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+				if change.Kind == truenorth.ChangeAccessLost && change.Access == truenorth.AccessSubscription {
+					if _, err := tx.Exec(ctx, "update projects set archived = true where owner = $1", change.LocalUserID); err != nil {
+						return err
+					}
+				}
+				_, err := tx.Exec(ctx, "update feed_cursor set id = $1", change.ID)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	_ = follow
+}
+
 // An app with a River client of its own inserts the job itself, with a second client that only inserts.
 func ExampleNewCreateCheckoutArgs() { //nolint:testableexamples // its output is a random id
 	enqueue := func(ctx context.Context, pool *pgxpool.Pool, tx pgx.Tx, product uuid.UUID) (uuid.UUID, error) {

@@ -5,9 +5,20 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
+
+// The channels that are listened on. A checkout request is notified by its id; of changes, that there are any.
+const (
+	channelCheckout = "polar_checkout"
+	channelChange   = "polar_change"
+)
+
+// topic is what somebody waits for.
+type topic struct {
+	channel string
+	id      string // of the request; empty for changes
+}
 
 // listener shares one LISTEN connection among all who wait. It opens with the first and closes some time after the last.
 type listener struct {
@@ -16,7 +27,7 @@ type listener struct {
 
 	mu      sync.Mutex
 	closed  bool
-	waiting map[uuid.UUID][]chan struct{}
+	waiting map[topic][]chan struct{}
 	cancel  context.CancelFunc // nil while nothing listens
 	idle    *time.Timer
 }
@@ -24,16 +35,16 @@ type listener struct {
 const listenerIdle = 30 * time.Second
 
 func newListener(pool *pgxpool.Pool) *listener {
-	return &listener{pool: pool, waiting: map[uuid.UUID][]chan struct{}{}}
+	return &listener{pool: pool, waiting: map[topic][]chan struct{}{}}
 }
 
-// wait returns a channel that gets a value whenever the request may have changed; stop ends the waiting. Once closed,
+// wait returns a channel that gets a value whenever there may be news of a topic; stop ends the waiting. Once closed,
 // the listener tells nothing.
-func (l *listener) wait(id uuid.UUID) (notified <-chan struct{}, stop func()) {
+func (l *listener) wait(of topic) (notified <-chan struct{}, stop func()) {
 	c := make(chan struct{}, 1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.waiting[id] = append(l.waiting[id], c)
+	l.waiting[of] = append(l.waiting[of], c)
 	if l.idle != nil {
 		l.idle.Stop()
 		l.idle = nil
@@ -43,23 +54,23 @@ func (l *listener) wait(id uuid.UUID) (notified <-chan struct{}, stop func()) {
 		l.cancel = cancel
 		l.running.Go(func() { l.run(ctx) })
 	}
-	return c, func() { l.forget(id, c) }
+	return c, func() { l.forget(of, c) }
 }
 
-func (l *listener) forget(id uuid.UUID, c chan struct{}) {
+func (l *listener) forget(of topic, c chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	kept := l.waiting[id][:0]
-	for _, other := range l.waiting[id] {
+	kept := l.waiting[of][:0]
+	for _, other := range l.waiting[of] {
 		if other != c {
 			kept = append(kept, other)
 		}
 	}
 	if len(kept) > 0 {
-		l.waiting[id] = kept
+		l.waiting[of] = kept
 		return
 	}
-	delete(l.waiting, id)
+	delete(l.waiting, of)
 	if len(l.waiting) == 0 && l.cancel != nil && l.idle == nil {
 		l.idle = time.AfterFunc(listenerIdle, l.closeIfIdle)
 	}
@@ -112,7 +123,7 @@ func (l *listener) listen(ctx context.Context) {
 		defer cancel()
 		_ = conn.Close(closeCtx)
 	}()
-	if _, err := conn.Exec(ctx, "listen polar_checkout"); err != nil {
+	if _, err := conn.Exec(ctx, "listen "+channelCheckout+"; listen "+channelChange); err != nil {
 		return
 	}
 	l.wakeAll() // what was notified before we listened
@@ -121,16 +132,18 @@ func (l *listener) listen(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		if id, err := uuid.Parse(notification.Payload); err == nil {
-			l.wake(id)
+		of := topic{channel: notification.Channel}
+		if of.channel == channelCheckout {
+			of.id = notification.Payload
 		}
+		l.wake(of)
 	}
 }
 
-func (l *listener) wake(id uuid.UUID) {
+func (l *listener) wake(of topic) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, c := range l.waiting[id] {
+	for _, c := range l.waiting[of] {
 		signal(c)
 	}
 }

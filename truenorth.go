@@ -159,7 +159,7 @@ func (e *CheckoutError) Error() string {
 	return fmt.Sprintf("checkout request %s is %s: %s", e.RequestID, e.State, e.Reason)
 }
 
-// Client asks for checkouts and waits for their URLs. It is safe for concurrent use.
+// Client asks for checkouts, waits for their URLs, and follows what changes. It is safe for concurrent use.
 type Client struct {
 	pool     *pgxpool.Pool
 	listener *listener
@@ -171,8 +171,8 @@ func NewClient(pool *pgxpool.Pool) *Client {
 	return &Client{pool: pool, listener: newListener(pool)}
 }
 
-// Close ends the connection that AwaitURL listens on, if there is one, and waits for its end. The pool stays open; an
-// AwaitURL that still runs goes on by polling.
+// Close ends the connection that AwaitURL and Changes listen on, if there is one, and waits for its end. The pool stays
+// open; whoever still waits goes on by polling.
 func (c *Client) Close() { c.listener.close() }
 
 // CreateCheckout asks for a checkout in a transaction of its own and returns the request's id. Errors: *ParamsError,
@@ -208,7 +208,7 @@ func createCheckout(ctx context.Context, db interface {
 // row only once a worker took it); *CheckoutError once the request failed, expired or is paid; ctx's own. The request
 // goes on when ctx ends, so AwaitURL may be called again.
 func (c *Client) AwaitURL(ctx context.Context, id uuid.UUID) (string, error) {
-	notified, stop := c.listener.wait(id) //nolint:contextcheck // the connection is shared: it outlives this call
+	notified, stop := c.listener.wait(topic{channelCheckout, id.String()}) //nolint:contextcheck // the connection is shared: it outlives this call
 	defer stop()
 	// The notification is only the fast way: it is lost where the connection is, and behind some poolers it never comes.
 	const longestPoll, longestUnseen = time.Second, 2 * time.Second

@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,18 +19,10 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
-
 func TestExamplesPrintAURLAtWhichABuyerCanPay(t *testing.T) {
 	t.Parallel()
 	databaseURL := storetest.URL(t)
 	startWorker(t, databaseURL)
-	programs := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", programs, "./product", "./adhocprice")
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the examples: %v\n%s", err, output)
-	}
-
 	for _, example := range []struct {
 		program string
 		args    []string
@@ -44,9 +35,9 @@ func TestExamplesPrintAURLAtWhichABuyerCanPay(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
-			program := exec.CommandContext(ctx, filepath.Join(programs, example.program), example.args...)
-			program.Env = append(os.Environ(), "DATABASE_URL="+databaseURL)
-			output, err := program.CombinedOutput()
+			command := exec.CommandContext(ctx, program(t, example.program), example.args...)
+			command.Env = append(os.Environ(), "DATABASE_URL="+databaseURL)
+			output, err := command.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, output)
 			}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/truenorth-dev/truenorth/internal/chromiumtest"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
 )
 
@@ -25,7 +26,7 @@ import (
 // page, the hosted checkout page, and back.
 func TestABuyerPaysInABrowserAndIsLinked(t *testing.T) {
 	t.Parallel()
-	browser := startBrowser(t)
+	browser := chromiumtest.Start(t)
 	data := t.TempDir()
 	if err := os.Chmod(data, 0o755); err != nil {
 		t.Fatal(err)
@@ -184,31 +185,6 @@ func withoutOurs(environ []string) []string {
 		}
 	}
 	return kept
-}
-
-// startBrowser starts Chromium. Where there is none, a person's run skips; CI fails.
-func startBrowser(t *testing.T) context.Context {
-	t.Helper()
-	path := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "headless-shell"} {
-		if found, err := exec.LookPath(name); err == nil {
-			path = found
-			break
-		}
-	}
-	if path == "" {
-		if os.Getenv("CI") != "" {
-			t.Fatal("no Chromium on this machine: install it (apt install chromium)")
-		}
-		t.Skip("no Chromium on this machine, so the loop in a browser is NOT tested: install it (apt install chromium)")
-	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
-	allocator, cancelAllocator := chromedp.NewExecAllocator(context.Background(), options...)
-	t.Cleanup(cancelAllocator)
-	browser, cancelBrowser := chromedp.NewContext(allocator)
-	t.Cleanup(cancelBrowser)
-	return browser
 }
 
 var errNoProgram = errors.New("the program was not built")

@@ -1,5 +1,5 @@
 // Package httpapi is the door for apps that speak HTTP: it takes checkout requests, gives their URLs, and tells what a user
-// may use. It is described by the OpenAPI document that it serves.
+// may use and what has changed. It is described by the OpenAPI document that it serves.
 package httpapi
 
 import (
@@ -14,6 +14,7 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ import (
 // Config is what the door needs.
 type Config struct {
 	Store  *store.Store
-	Client *truenorth.Client // waits for URLs
+	Client *truenorth.Client // waits for URLs and changes
 	Logger *slog.Logger
 	// ExtraFields are checkout fields newer than this release, which pass validation.
 	ExtraFields []string
@@ -54,6 +55,7 @@ func New(config Config) http.Handler {
 	mux.HandleFunc("/v1/checkout-requests", a.serve(only(http.MethodPost, a.createCheckout), a.keyName))
 	mux.HandleFunc("/v1/checkout-requests/{id}", a.serve(only(http.MethodGet, a.getCheckout), a.keyName))
 	mux.HandleFunc("/v1/users/{id}/access", a.serve(only(http.MethodGet, a.getAccess), a.keyName))
+	mux.HandleFunc("/v1/changes", a.serve(only(http.MethodGet, a.getChanges), a.keyName))
 	mux.HandleFunc("/v1/", a.serve(func(http.ResponseWriter, *http.Request) error {
 		return &problem{Status: http.StatusNotFound, Kind: "no-such-route", Title: "No such route", Detail: "GET /v1/openapi.json tells which there are"}
 	}, a.keyName))
@@ -238,7 +240,73 @@ func (a *api) getAccess(w http.ResponseWriter, r *http.Request) error {
 	return reply(w, http.StatusOK, access{id, rows})
 }
 
-// readWait reads how long to wait for a URL.
+// changes is a part of the feed, and where it goes on.
+type changes struct {
+	Changes json.RawMessage `json:"changes"`
+	Cursor  int64           `json:"cursor"`
+}
+
+// getChanges gives what happened after a cursor; without one, the cursor to begin with.
+func (a *api) getChanges(w http.ResponseWriter, r *http.Request) error {
+	wait, err := readWait(r)
+	if err != nil {
+		return err
+	}
+	text := r.URL.Query().Get("after")
+	if text == "" {
+		page, err := a.readChanges(r.Context(), 0)
+		if err != nil {
+			return err
+		}
+		return reply(w, http.StatusOK, changes{json.RawMessage("[]"), page.Newest})
+	}
+	after, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || after < 0 {
+		return &problem{Status: http.StatusBadRequest, Kind: "cursor", Title: "The cursor is wrong", Detail: "after has to be the cursor of an earlier answer, or 0 for all that is kept"}
+	}
+	page, err := a.readChanges(r.Context(), after)
+	if err != nil {
+		return err
+	}
+	if wait > 0 && page.Newest <= after {
+		waitCtx, cancel := context.WithTimeout(r.Context(), wait)
+		defer cancel()
+		for _, err := range a.config.Client.Changes(waitCtx, after) {
+			if err != nil && waitCtx.Err() == nil && !errors.Is(err, truenorth.ErrChangesRemoved) {
+				return store.Interpret(err)
+			}
+			break // there is one, or there will be none in time
+		}
+		if page, err = a.readChanges(r.Context(), after); err != nil {
+			return err
+		}
+	}
+	if after < page.RemovedUntil {
+		return &problem{
+			Status: http.StatusGone, Kind: "changes-removed", Title: "Changes after the cursor are not kept any more",
+			Detail: "ask for the cursor to go on from (GET /v1/changes without after), then read anew what your users may use",
+		}
+	}
+	var last []struct {
+		ID int64 `json:"id"`
+	}
+	if err := json.Unmarshal(page.Changes, &last); err != nil {
+		return err //nolint:wrapcheck // of our own making: cannot be
+	}
+	if len(last) > 0 {
+		after = last[len(last)-1].ID
+	}
+	return reply(w, http.StatusOK, changes{page.Changes, after})
+}
+
+func (a *api) readChanges(ctx context.Context, after int64) (store.ChangePage, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryLimit)
+	defer cancel()
+	const most = 500
+	return a.config.Store.ReadChanges(ctx, after, most)
+}
+
+// readWait reads how long to wait.
 func readWait(r *http.Request) (time.Duration, error) {
 	text := r.URL.Query().Get("wait")
 	if text == "" {

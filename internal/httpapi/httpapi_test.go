@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -112,7 +113,7 @@ func (d *door) do(r *http.Request) answer {
 // described tells whether the document has such a route.
 func described(r *http.Request) bool {
 	return r.Method == http.MethodPost && r.URL.Path == "/v1/checkout-requests" ||
-		r.Method == http.MethodGet && (strings.HasPrefix(r.URL.Path, "/v1/checkout-requests/") || strings.HasSuffix(r.URL.Path, "/access"))
+		r.Method == http.MethodGet && (strings.HasPrefix(r.URL.Path, "/v1/checkout-requests/") || r.URL.Path == "/v1/changes" || strings.HasSuffix(r.URL.Path, "/access"))
 }
 
 func (d *door) post(body, idempotencyKey string) answer {
@@ -289,6 +290,7 @@ func TestNobodyComesInWithoutALiveKey(t *testing.T) {
 		d.request(http.MethodPost, "/v1/checkout-requests", document),
 		d.request(http.MethodGet, "/v1/checkout-requests/"+uuid.NewString(), ""),
 		d.request(http.MethodGet, "/v1/users/usr_ada/access", ""),
+		d.request(http.MethodGet, "/v1/changes", ""),
 		d.request(http.MethodGet, "/v1/else", ""),
 	}
 	for _, route := range routes {
@@ -360,13 +362,79 @@ func TestAccessIsWhatTheViewSays(t *testing.T) {
 	}
 }
 
+// feed reads an answer that holds changes: the kind of each, and the cursor.
+func (a answer) feed(t *testing.T) (kinds []string, cursor string) {
+	t.Helper()
+	var got struct {
+		Changes []struct{ Kind string }
+		Cursor  *int64
+	}
+	if err := json.Unmarshal(a.body, &got); err != nil || a.status != http.StatusOK || got.Cursor == nil || got.Changes == nil {
+		t.Fatalf("%d %s holds no changes: %v", a.status, a.body, err)
+	}
+	for _, c := range got.Changes {
+		kinds = append(kinds, c.Kind)
+	}
+	return kinds, strconv.FormatInt(*got.Cursor, 10)
+}
+
+func TestChangesComeInOrderFromTheCursorOn(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	_, begin := d.get("/v1/changes").feed(t)
+	if kinds, cursor := d.get("/v1/changes?after=" + begin).feed(t); len(kinds) > 0 || cursor != begin {
+		t.Errorf("of nothing %q are told, and the cursor is %s", kinds, cursor)
+	}
+	d.exec(`insert into polar.change (kind, local_user_id, customer_id, reason) values ('linked', 'usr_ada', gen_random_uuid(), 'external_id')`)
+	d.exec(`insert into polar.change (kind, local_user_id, customer_id, access_kind, object_id, product_id, subscription_id, until, again, reason)
+		values ('access_gained', 'usr_ada', $1, 'subscription', $1, $1, $1, now(), false, 'trial')`, uuid.New())
+	d.exec(`insert into polar.change (kind, customer_id, request_id, checkout_id, key) values ('checkout_succeeded', $1, $1, $1, 'cart 7')`, uuid.New())
+	all, end := d.get("/v1/changes?after=" + begin + "&wait=30s").feed(t) // nothing to wait for
+	if want := []string{"linked", "access_gained", "checkout_succeeded"}; !slices.Equal(all, want) {
+		t.Errorf("told %q, want %q", all, want)
+	}
+	d.exec("insert into polar.change (kind, local_user_id) select 'access_lost', n::text from generate_series(1, 700) n")
+	first, middle := d.get("/v1/changes?after=" + end).feed(t)
+	rest, newest := d.get("/v1/changes?after=" + middle).feed(t)
+	if len(first) != 500 || len(rest) != 200 {
+		t.Errorf("700 changes come as %d and %d", len(first), len(rest))
+	}
+	if kinds, cursor := d.get("/v1/changes").feed(t); len(kinds) > 0 || cursor != newest {
+		t.Errorf("without a cursor %q are told, and the cursor is %s, want %s", kinds, cursor, newest)
+	}
+	for _, after := range []string{"x", "-1", "1.5", "99999999999999999999"} {
+		d.get("/v1/changes?after="+after).wantProblem(t, http.StatusBadRequest, "cursor")
+	}
+	d.get("/v1/changes?after=0&wait=1m").wantProblem(t, http.StatusBadRequest, "wait")
+	d.exec("update polar.change_teller set removed_until = $1::bigint", end)
+	d.get("/v1/changes?after="+begin).wantProblem(t, http.StatusGone, "changes-removed")
+	if kinds, _ := d.get("/v1/changes?after=" + end).feed(t); len(kinds) != 500 {
+		t.Errorf("where nothing is missed, %d changes are told", len(kinds))
+	}
+}
+
+func TestWaitingForChangesEndsWithTheFirstOrWithTheWait(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	if kinds, cursor := d.get("/v1/changes?after=0&wait=50ms").feed(t); len(kinds) > 0 || cursor != "0" {
+		t.Errorf("of nothing %q are told, and the cursor is %s", kinds, cursor)
+	}
+	answers := make(chan answer)
+	go func() { answers <- d.get("/v1/changes?after=0&wait=30s") }()
+	d.exec(`with told as (insert into polar.change (kind) values ('linked') returning id) select pg_notify('polar_change', id::text) from told`)
+	began := time.Now()
+	if kinds, _ := (<-answers).feed(t); !slices.Equal(kinds, []string{"linked"}) || time.Since(began) > 20*time.Second {
+		t.Errorf("told %q after %s", kinds, time.Since(began))
+	}
+}
+
 func TestWhatIsNotThereIsSaidToBeSo(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t)
 	d.get("/v1/checkout-requests/"+uuid.NewString()).wantProblem(t, http.StatusNotFound, "no-such-request")
 	d.get("/v1/checkout-requests/7").wantProblem(t, http.StatusNotFound, "no-such-request")
 	d.get("/v1/nothing").wantProblem(t, http.StatusNotFound, "no-such-route")
-	for path, allowed := range map[string]string{"/v1/checkout-requests": "POST", "/v1/checkout-requests/" + uuid.NewString(): "GET", "/v1/users/a/access": "GET"} {
+	for path, allowed := range map[string]string{"/v1/checkout-requests": "POST", "/v1/checkout-requests/" + uuid.NewString(): "GET", "/v1/users/a/access": "GET", "/v1/changes": "GET"} {
 		a := d.do(d.request(http.MethodPut, path, "{}"))
 		a.wantProblem(t, http.StatusMethodNotAllowed, "method")
 		if a.header.Get("Allow") != allowed {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -253,18 +254,16 @@ func (r *Runner) Run(ctx context.Context, ready func()) error {
 		r.client = fresh
 		return fmt.Errorf("starting River: %w", store.Interpret(err))
 	}
-	upkeepDone := make(chan struct{})
+	var beside sync.WaitGroup // what runs beside River
 	upkeepCtx, stopUpkeep := context.WithCancel(context.WithoutCancel(ctx))
-	go func() {
-		defer close(upkeepDone)
-		r.keepHouse(upkeepCtx)
-	}()
+	beside.Go(func() { r.keepHouse(upkeepCtx) })
+	beside.Go(func() { r.tellChanges(upkeepCtx) })
 	r.logger.InfoContext(ctx, "worker started", slog.String("worker", r.id))
 	ready()
 
 	r.waitStopped(ctx) // the jobs that ran are done or given back
 	stopUpkeep()
-	<-upkeepDone
+	beside.Wait()
 	leaveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if err := r.store.Leave(leaveCtx, r.id); err != nil {

@@ -79,6 +79,10 @@ func (r *Runner) pruneEvents(ctx context.Context, ends time.Time) error {
 			n, err := tx.PruneOutcomes(ctx, pruneRows)
 			return n == pruneRows, err
 		},
+		func(tx *store.Tx) (bool, error) {
+			n, err := tx.PruneChanges(ctx, max(age, keepFeed), pruneRows)
+			return n == pruneRows, err
+		},
 	}
 	if age < retention {
 		steps = append(steps, func(tx *store.Tx) (bool, error) {

@@ -121,6 +121,9 @@ func (r *Runner) relinkDue(ctx context.Context) error {
 	if err := r.relink(ctx); err != nil {
 		return err
 	}
+	if err := r.store.TellGoneUsers(ctx, relinkChunk); err != nil {
+		return err
+	}
 	return r.store.RelinkDone(ctx, time.Since(began))
 }
 

@@ -26,10 +26,11 @@ type layer struct {
 }
 
 var (
-	pgx   = "github.com/jackc/pgx/v5"
-	river = "github.com/riverqueue/river"
-	uuid  = "github.com/google/uuid"
-	hooks = "github.com/standard-webhooks/standard-webhooks/libraries"
+	pgx      = "github.com/jackc/pgx/v5"
+	river    = "github.com/riverqueue/river"
+	uuid     = "github.com/google/uuid"
+	hooks    = "github.com/standard-webhooks/standard-webhooks/libraries"
+	chromedp = "github.com/chromedp/chromedp"
 )
 
 // layers are the arrows of the design. The longest folder that fits a package counts.
@@ -39,6 +40,7 @@ var layers = map[string]layer{
 	"internal/polar":           {libraries: []string{hooks, uuid}},
 	"internal/polarfake":       {libraries: []string{hooks, uuid}},
 	"internal/polartest":       {libraries: []string{}},
+	"internal/chromiumtest":    {libraries: []string{chromedp}},
 	"internal/embeddedpg":      {libraries: []string{"github.com/fergusstrange/embedded-postgres"}},
 	"internal/store":           {ours: []string{"migrations"}},
 	"internal/store/storetest": {ours: []string{"internal/store", "migrations", "internal/embeddedpg"}},
@@ -55,7 +57,7 @@ var layers = map[string]layer{
 		".", "migrations", "cmd", "internal/ingest", "internal/jobs", "internal/console", "internal/httpapi", "internal/store",
 		"internal/store/storetest", "internal/polar", "internal/embeddedpg", "internal/polarfake",
 	}},
-	"examples": {ours: []string{"."}},
+	"examples": {ours: []string{"."}, libraries: []string{pgx, uuid}},
 }
 
 // operatorOnly are the packages that only the operator's program may hold, directly or through others.
@@ -155,7 +157,7 @@ func referenceFaults(s source) []string {
 	}
 
 	home, _, _ := layerOf(s.dir)
-	seesDatabaseErrors := strings.HasPrefix(s.dir, "internal/store")
+	seesDatabaseErrors := strings.HasPrefix(s.dir, "internal/store") || home == "examples" // an app's database is its own
 	readsEnvironment := home == "cmd" || home == "bench" || home == "examples" || testOnly(s.dir) ||
 		s.dir == "internal/embeddedpg/withpg"
 
@@ -272,7 +274,7 @@ func testOnly(dir string) bool { return strings.HasSuffix(path.Base(dir), "test"
 func isTestLibrary(imported string) bool {
 	return within(imported, []string{
 		"testing", "net/http/httptest", "go.uber.org/goleak", "github.com/google/go-cmp", "pgregory.net/rapid",
-		"github.com/peterldowns/pgtestdb", "github.com/chromedp/chromedp", "github.com/pb33f/libopenapi",
+		"github.com/peterldowns/pgtestdb", chromedp, "github.com/pb33f/libopenapi",
 		"github.com/pb33f/libopenapi-validator", river + "/rivertest",
 	})
 }
@@ -398,6 +400,7 @@ func TestEachRuleFindsItsBreach(t *testing.T) {
 		{"polar imports pgx", "internal/polar/a.go", `package x; import _ "` + pgx + `"`, "may not import " + pgx},
 		{"the fake imports polar", "internal/polarfake/a.go", importing("internal/polar"), "may not import internal/polar"},
 		{"root imports store", "a.go", importing("internal/store"), "may not import internal/store"},
+		{"an example imports River", "examples/shop/main.go", `package x; import _ "` + river + `"`, "may not import " + river},
 		{"an example imports internals", "examples/shop/main.go", importing("internal/store"), "may not import internal/store"},
 		{
 			"generated queries", "internal/store/storetest/a.go", importing("internal/store/internal/dbsqlc"),
@@ -439,6 +442,7 @@ func TestWhatTheLayersAllowPasses(t *testing.T) {
 		{"the operator's program holds the fake", "cmd/truenorth/a.go", importing("internal/polarfake")},
 		{"a program uses what programs share", "cmd/worker/a.go", importing("cmd/internal/program")},
 		{"an example uses the root package", "examples/shop/main.go", importing("")},
+		{"an example sees no rows", "examples/shop/main.go", fmt.Sprintf(text, `"`+pgx+`"`, "pgx.ErrNoRows")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -131,6 +131,8 @@ type Status struct {
 	RequestsSucceeded int64            `json:"requests_succeeded"`
 	RequestsFailed    int64            `json:"requests_failed"`
 	WorkersAlive      int64            `json:"workers_alive"`
+	ChangesDue        int64            `json:"changes_due"`               // rows of change_due, up to 10,000
+	OldestChange      float64          `json:"oldest_change_due_seconds"` // for how long the oldest of them waits to be told
 	LastEventAt       *time.Time       `json:"last_event_at"`
 	OldestEventAt     *time.Time       `json:"oldest_event_at"` // of those that are kept
 	Events            map[string]int64 `json:"events"`          // only received and failed are counted, each up to 100,000
@@ -163,7 +165,7 @@ func (s *Store) ReadStatus(ctx context.Context) (Status, error) {
 		CountedAt: countedAt, Remembered: countedAt.Before(began),
 		OpenConflicts: open.OpenConflicts, OpenDrift: open.OpenDrift,
 		RequestsWaiting: open.RequestsWaiting, OldestWaiting: open.OldestWaitingSeconds, RequestsOpen: open.RequestsOpen, RequestsFailed: open.RequestsFailed,
-		WorkersAlive: open.WorkersAlive, Events: map[string]int64{}, Queues: []QueueDepth{},
+		WorkersAlive: open.WorkersAlive, ChangesDue: open.ChangesDue, OldestChange: open.OldestChangeSeconds, Events: map[string]int64{}, Queues: []QueueDepth{},
 	}
 	if status.Endpoint, err = optional(s.GetEndpointWatch(ctx)); err != nil {
 		return Status{}, err

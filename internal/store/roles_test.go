@@ -38,13 +38,13 @@ func TestEachRoleDoesItsWorkAndNothingElse(t *testing.T) {
 		store.RoleIngest: {
 			allowed: []string{"select webhook_id from polar.event_log", "select nextval('polar.event_batch')"},
 			refused: []string{
-				"select * from polar.customer", "select body from polar.event_log", "update polar.event_log set body = ''", "select * from polar.checkout_request", "select args from polar.river_job", "select * from polar.api_key", checkout,
+				"select * from polar.customer", "select body from polar.event_log", "update polar.event_log set body = ''", "select * from polar.checkout_request", "select * from polar.change", "select args from polar.river_job", "select * from polar.api_key", checkout,
 				"select polar.link_user('usr_ada')", "update polar.event_log set type = 'x'", "delete from polar.event_log", "insert into polar.customer_link values (gen_random_uuid())",
 				"update polar.river_job set state = 'completed'", "create table polar.x ()", "drop table polar.event_log", "truncate polar.event_log",
 			},
 		},
 		store.RoleWorker: {
-			allowed: []string{"delete from polar.event_log", "update polar.customer set doc = doc", "select * from polar.api_key", checkout, "select polar.link_user('usr_ada')"},
+			allowed: []string{"delete from polar.event_log", "update polar.customer set doc = doc", "select * from polar.api_key", checkout, "select polar.link_user('usr_ada')", "select polar.tell_changes(10, '1 h')"},
 			refused: []string{
 				"create table polar.x ()", "drop table polar.customer", "truncate polar.event_log", "alter table polar.customer disable trigger all",
 				"delete from polar.schema_version", "delete from polar.river_migration", "create schema x", "create role x", "reindex table polar.river_job",
@@ -54,22 +54,24 @@ func TestEachRoleDoesItsWorkAndNothingElse(t *testing.T) {
 			allowed: []string{
 				checkout, "select polar.link_user('usr_ada')", "select doc from polar.customer", "select * from polar.checkout_request", "select * from polar.user_access",
 				"select * from polar.unlinked_customer", "select * from polar.drift", "select * from polar.local_user",
+				"select * from polar.change", "select * from polar.told_access", "select * from polar.change_teller", "listen polar_change",
 			},
 			refused: []string{
 				"select * from polar.event", "select body from polar.event_log", "select * from polar.api_key", "update polar.checkout_request set url = 'x'",
 				"delete from polar.river_job", "update polar.river_job set args = '{}'", "insert into polar.customer_link values (gen_random_uuid())",
 				"insert into polar.local_user (id) values ('usr_eve')", "update polar.customer set doc = '{}'", "create table polar.x ()",
+				"insert into polar.change (kind) values ('linked')", "delete from polar.change", "delete from polar.change_due", "select polar.tell_changes(10, '1 h')",
 			},
 		},
 		store.RoleRead: {
 			allowed: []string{
 				"select id, email from polar.customer", "select webhook_id, type, state, error from polar.event", "select * from polar.user_access", "select * from polar.unlinked_customer",
-				"select id, state from polar.checkout_request", "select * from polar.drift", "select * from polar.customer_link",
+				"select id, state from polar.checkout_request", "select * from polar.drift", "select * from polar.customer_link", "select * from polar.change",
 			},
 			refused: []string{
 				"select doc from polar.customer", "select base from polar.customer", "select * from polar.customer", "select body from polar.event", "select body_bytes from polar.event_log",
 				"select params from polar.checkout_request", "select url from polar.checkout_request", "select url from polar.checkout", "select * from polar.api_key", "select args from polar.river_job", checkout, "select polar.link_user('usr_ada')",
-				"insert into polar.local_user (id) values ('usr_eve')", "delete from polar.drift", "create table polar.x ()",
+				"insert into polar.local_user (id) values ('usr_eve')", "delete from polar.drift", "delete from polar.change", "create table polar.x ()",
 			},
 		},
 	} {
@@ -89,6 +91,23 @@ func TestEachRoleDoesItsWorkAndNothingElse(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestWhoMayWriteUsersNeedsNoRightToTheFeed(t *testing.T) {
+	t.Parallel()
+	owner := storetest.New(t)
+	if _, err := owner.Pool().Exec(t.Context(), "grant insert, update on polar.local_user to polar_app"); err != nil {
+		t.Fatal(err)
+	}
+	app := storetest.As(t, owner, store.RoleApp)
+	for _, sql := range []string{"insert into polar.local_user (id) values ('usr_ada')", "update polar.local_user set deleted_at = now()"} {
+		if _, err := app.Pool().Exec(t.Context(), sql); err != nil {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	if due := column[string](t, owner, "select what || ' ' || array_to_string(users, ' ') from polar.change_due"); len(due) != 2 {
+		t.Errorf("due is %q", due)
 	}
 }
 

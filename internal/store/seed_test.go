@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,10 +29,11 @@ var (
 type seed struct {
 	*store.Store
 
-	t     *testing.T
-	began time.Time
-	docs  map[string]map[string]any
-	names map[uuid.UUID]string
+	t      *testing.T
+	began  time.Time
+	docs   map[string]map[string]any
+	naming sync.Mutex
+	names  map[uuid.UUID]string
 }
 
 func newSeed(t *testing.T) *seed {
@@ -50,6 +52,8 @@ func newSeed(t *testing.T) *seed {
 // id is the id of the object of a name.
 func (d *seed) id(name string) uuid.UUID {
 	id := uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://fjord.example/"+name))
+	d.naming.Lock()
+	defer d.naming.Unlock()
 	d.names[id] = name
 	return id
 }
@@ -64,12 +68,7 @@ func (d *seed) sow(lines string) {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		kind, rest, _ := strings.Cut(line, " ")
-		name, rest, _ := strings.Cut(rest, " ")
-		fields := map[string]any{}
-		for _, m := range seedField.FindAllStringSubmatch(rest, -1) {
-			fields[m[1]] = d.value(m[1], strings.Trim(m[2], "'"))
-		}
+		kind, name, fields := d.parse(line)
 		switch kind {
 		case "user":
 			d.exec(line, "insert into polar.local_user (id, email, deleted_at) values ($1, $1 || '@example.com', $2)", name, fields["deleted_at"])
@@ -82,6 +81,17 @@ func (d *seed) sow(lines string) {
 			d.mirror(line, kind, name, fields)
 		}
 	}
+}
+
+// parse takes a line apart.
+func (d *seed) parse(line string) (kind, name string, fields map[string]any) {
+	kind, rest, _ := strings.Cut(line, " ")
+	name, rest, _ = strings.Cut(rest, " ")
+	fields = map[string]any{}
+	for _, m := range seedField.FindAllStringSubmatch(rest, -1) {
+		fields[m[1]] = d.value(m[1], strings.Trim(m[2], "'"))
+	}
+	return kind, name, fields
 }
 
 // request writes a checkout request, whose session is the checkout of the same name.
@@ -107,8 +117,21 @@ func (d *seed) request(line, name string, fields map[string]any) {
 		d.id("request "+name), text, state, session, url, fields["error"], fields["expires_at"], fields["created_at"], fields["updated_at"])
 }
 
-// mirror writes an object as an event would. deleted=true makes a tombstone of it.
+// mirror writes an object as an event would.
 func (d *seed) mirror(line, objectType, name string, fields map[string]any) {
+	d.t.Helper()
+	object := d.object(line, objectType, name, fields)
+	err := d.InTx(d.t.Context(), func(tx *store.Tx) error {
+		_, err := tx.MirrorObjects(d.t.Context(), objectType, store.FromEvent, []store.Object{object}, false)
+		return err
+	})
+	if err != nil {
+		d.t.Fatalf("%s: %v", line, err)
+	}
+}
+
+// object is the newest version of an object that a line tells of. deleted=true makes a tombstone of it.
+func (d *seed) object(line, objectType, name string, fields map[string]any) store.Object {
 	d.t.Helper()
 	base, ok := d.docs[objectType]
 	if !ok {
@@ -129,14 +152,7 @@ func (d *seed) mirror(line, objectType, name string, fields map[string]any) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	object := store.Object{ID: id, Doc: text, Deleted: deleted, VersionAt: time.Now(), WebhookID: uuid.NewString()}
-	err = d.InTx(d.t.Context(), func(tx *store.Tx) error {
-		_, err := tx.MirrorObjects(d.t.Context(), objectType, store.FromEvent, []store.Object{object}, false)
-		return err
-	})
-	if err != nil {
-		d.t.Fatalf("%s: %v", line, err)
-	}
+	return store.Object{ID: id, Doc: text, Deleted: deleted, VersionAt: time.Now(), WebhookID: uuid.NewString()}
 }
 
 // value reads what a line says of a field.

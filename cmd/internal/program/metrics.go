@@ -41,6 +41,8 @@ var (
 	descInterval  = prometheus.NewDesc("truenorth_reconcile_interval_seconds", "How often Polar's lists are read (RECONCILE_INTERVAL); 0: only when asked.", nil, nil)
 	descSweepAge  = prometheus.NewDesc("truenorth_sweep_age_seconds", "How long ago a comparison of all these objects with Polar's last ended well.", []string{"object_type"}, nil)
 	descSweepOK   = prometheus.NewDesc("truenorth_sweep_ok", "1 if the newest comparison that has ended of all these objects with Polar's ended well.", []string{"object_type"}, nil)
+	descDue       = prometheus.NewDesc("truenorth_change_due", "Rows of change_due that wait to be told in the change feed, up to 10,000.", nil, nil)
+	descDueAge    = prometheus.NewDesc("truenorth_change_oldest_due_seconds", "How long the oldest of them has waited; 0 where none waits.", nil, nil)
 	descWorkers   = prometheus.NewDesc("truenorth_workers_alive", "Workers with a recent sign of life.", nil, nil)
 )
 
@@ -52,7 +54,7 @@ type statusCollector struct {
 }
 
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descUp, descEvents, descCustomers, descConflicts, descDrift, descRequests, descJobs, descJobAge, descEndpoint, descFinding, descLookAge, descBudget, descCapacity, descOldest, descInterval, descSweepAge, descSweepOK, descWorkers} {
+	for _, d := range []*prometheus.Desc{descUp, descEvents, descCustomers, descConflicts, descDrift, descRequests, descJobs, descJobAge, descEndpoint, descFinding, descLookAge, descBudget, descCapacity, descOldest, descInterval, descSweepAge, descSweepOK, descDue, descDueAge, descWorkers} {
 		ch <- d
 	}
 }
@@ -86,6 +88,8 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descJobAge, q.OldestSeconds, q.Queue, q.Kind, q.State)
 	}
 	gauge(descWorkers, float64(status.WorkersAlive))
+	gauge(descDue, float64(status.ChangesDue))
+	gauge(descDueAge, status.OldestChange)
 	c.collectReconciling(ctx, gauge)
 	if watch := status.Endpoint; watch != nil {
 		is := map[bool]float64{true: 1}

@@ -1,0 +1,34 @@
+-- name: ChangesTell :one
+select t.told::integer as told, t.more::boolean as more from polar.tell_changes(@max_users::integer, @walk_every::interval) t;
+
+-- name: ChangeList :one
+-- The next changes after one, each as an object with the table's column names; the newest id of all, and up to which they are
+-- kept no more.
+select coalesce((select jsonb_agg(to_jsonb(c) order by c.id)
+                   from (select * from polar.change c where c.id > @after_id::bigint order by c.id limit @max_rows::integer) c), '[]')::jsonb as changes,
+       greatest(t.removed_until, (select max(c.id) from polar.change c))::bigint as newest,
+       t.removed_until
+  from polar.change_teller t;
+
+-- name: ChangePrune :one
+-- Removes changes older than an age, the oldest first, and remembers how far.
+with next as materialized (
+    select c.id, c.at from polar.change c order by c.id limit @max_rows::integer
+), removed as (
+    delete from polar.change c using next n where c.id = n.id and n.at < now() - @age::interval returning c.id
+), moved as (
+    update polar.change_teller t
+       set removed_until = greatest(t.removed_until, (select max(r.id) from removed r))
+     where exists (select from removed)
+)
+select count(*)::bigint as removed from removed;
+
+-- name: ChangeDueOfGoneUsers :exec
+-- Users who were told of an access and are deleted or gone, in whosever table: no trigger of ours sees that.
+insert into polar.change_due (what, users)
+select 'life', array_agg(g.local_user_id)
+  from (select distinct t.local_user_id
+          from polar.told_access t
+         where not exists (select from polar.local_user u where u.id = t.local_user_id and u.deleted_at is null)
+         limit @max_rows::integer) g
+having count(*) > 0;
