@@ -233,9 +233,6 @@ select f.id, f.customer_id, f.local_user_id, f.kind, coalesce(f.checkout_id, '00
  order by f.id
  limit @max_rows::integer;
 
--- name: LinkWaitingCount :one
-select count(*)::bigint as customers from (select from polar.link_waiting w limit @most::integer) n;
-
 -- name: LocalUserPage :many
 select u.id::text as id, coalesce(u.email, '')::text as email, u.deleted_at,
        array(select l.customer_id from polar.customer_link l where l.local_user_id = u.id::text order by l.linked_at limit 3)::uuid[] as customers

@@ -41,10 +41,13 @@ Environment:
   POLAR_REENABLE_ENDPOINT  true: enable it again when Polar has disabled it
   CHECKOUT_EXTRA_FIELDS    checkout fields newer than this release, comma separated
   WORKER_ADDR              where to listen (default 127.0.0.1:8081)
-  CONSOLE_PASSWORD         opens the console to others than loopback
+  CONSOLE_PASSWORD         opens the console to others than loopback; the operator's
+  CONSOLE_READER_PASSWORD  opens it for reading only
+  CONSOLE_TRUSTED_PROXIES  proxies whose X-Forwarded-For and X-Forwarded-Host count,
+                           such as 10.0.0.0/8, comma separated
   LOG_LEVEL                debug, info, warn or error (default info)
 Each secret may come from a file instead: DATABASE_URL_FILE, POLAR_ACCESS_TOKEN_FILE,
-CONSOLE_PASSWORD_FILE.
+CONSOLE_PASSWORD_FILE, CONSOLE_READER_PASSWORD_FILE.
 `
 
 func main() { os.Exit(program.Main("worker", help, os.Args[1:], run)) }

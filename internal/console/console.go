@@ -125,34 +125,34 @@ func (c *Console) Close() { c.river.close() }
 func (c *Console) routes() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, show := range map[string]func(context.Context, *http.Request) (answer, error){
-		"GET /{$}":             c.overview,
-		"GET /search":          c.search,
-		"GET /customers":       c.customers,
-		"GET /customers/{id}":  c.customer,
-		"GET /users":           c.users,
-		"GET /user":            c.user,
-		"GET /checkouts":       c.requests,
-		"GET /requests/{id}":   c.request,
-		"GET /events":          c.events,
-		"GET /events/{seq}":    c.event,
-		"GET /conflicts":       c.conflicts,
-		"GET /conflicts/{id}":  c.conflict,
-		"GET /drift":           c.drift,
-		"GET /drift/{id}":      c.oneDrift,
-		"GET /audit":           c.audit,
+		"GET /{$}":            c.overview,
+		"GET /search":         c.search,
+		"GET /customers":      c.customers,
+		"GET /customers/{id}": c.customer,
+		"GET /users":          c.users,
+		"GET /user":           c.user,
+		"GET /checkouts":      c.requests,
+		"GET /requests/{id}":  c.request,
+		"GET /events":         c.events,
+		"GET /events/{seq}":   c.event,
+		"GET /conflicts":      c.conflicts,
+		"GET /conflicts/{id}": c.conflict,
+		"GET /drift":          c.drift,
+		"GET /drift/{id}":     c.oneDrift,
+		"GET /audit":          c.audit,
 	} {
 		mux.HandleFunc(pattern, c.show(show))
 	}
 	for pattern, do := range map[string]func(context.Context, *http.Request, store.Word) (string, error){
-		"POST /customers/{id}/link":     c.link,
-		"POST /customers/{id}/unlink":   c.unlink,
-		"POST /requests/{id}/retry":     c.retryRequest,
-		"POST /requests/{id}/try":       c.tryRequest,
-		"POST /events/replay":           c.replay,
-		"POST /events/retry":            c.retryFailed,
-		"POST /conflicts/{id}/resolve":  c.resolveConflict,
-		"POST /drift/{id}/resolve":      c.resolveDrift,
-		"POST /drift/sweep":      c.sweep,
+		"POST /customers/{id}/link":    c.link,
+		"POST /customers/{id}/unlink":  c.unlink,
+		"POST /requests/{id}/retry":    c.retryRequest,
+		"POST /requests/{id}/try":      c.tryRequest,
+		"POST /events/replay":          c.replay,
+		"POST /events/retry":           c.retryFailed,
+		"POST /conflicts/{id}/resolve": c.resolveConflict,
+		"POST /drift/{id}/resolve":     c.resolveDrift,
+		"POST /drift/sweep":            c.sweep,
 	} {
 		mux.HandleFunc(pattern, c.act(do))
 	}
@@ -166,7 +166,7 @@ func (c *Console) routes() http.Handler {
 	if c.config.Demo != nil {
 		mux.HandleFunc("POST /demo/checkouts", c.createCheckout)
 	}
-	mux.HandleFunc("GET /", c.show(c.notFound))
+	mux.HandleFunc("/", c.show(c.notFound))
 	return mux
 }
 
@@ -214,7 +214,9 @@ type navLink struct {
 	Here       bool
 }
 
-func newNavLink(section, path, text, here string) navLink { return navLink{path, text, section == here} }
+func newNavLink(section, path, text, here string) navLink {
+	return navLink{path, text, section == here}
+}
 
 // answer is a page to render.
 type answer struct {
@@ -248,7 +250,10 @@ func (c *Console) show(read func(context.Context, *http.Request) (answer, error)
 	}
 }
 
-func (c *Console) notFound(context.Context, *http.Request) (answer, error) {
+func (c *Console) notFound(_ context.Context, r *http.Request) (answer, error) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodPost {
+		return answer{}, refused(http.StatusMethodNotAllowed, "There is nothing here that can be changed so.")
+	}
 	return answer{}, refused(http.StatusNotFound, "There is no such page.")
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"slices"
 	"time"
 
@@ -119,7 +118,7 @@ func (c *Console) destination(ctx context.Context, id uuid.UUID) string {
 		c.config.Logger.WarnContext(ctx, "no URL for a checkout request yet", slog.String("request_id", id.String()), slog.String("error", err.Error()))
 		return requestPage
 	}
-	if u, err := url.Parse(hosted); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+	if !isWebURL(hosted) {
 		return requestPage
 	}
 	return hosted

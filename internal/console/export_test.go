@@ -13,8 +13,11 @@ var (
 )
 
 // NewWithPatience is New with another time to wait for a URL, and the token of a form as of a time.
-func NewWithPatience(config Config, patience time.Duration) (handler http.Handler, token func(time.Time) string) {
-	c := newConsole(config)
+func NewWithPatience(config Config, patience time.Duration) (handler http.Handler, token func(name string, now time.Time) string, err error) {
+	c, err := New(config)
+	if err != nil {
+		return nil, nil, err
+	}
 	c.awaitURL = patience
-	return c.handler(), c.forms.token
+	return c, c.forms.token, nil
 }

@@ -13,7 +13,6 @@ type overviewPage struct {
 	Status    store.Status
 	Lag       store.Lag
 	Sweep     sweepSays
-	Unlinked  int64 // counted up to mostCounted
 	Stuck     int
 	Attention []attention
 	Plots     []plot
@@ -36,9 +35,6 @@ type linkRow struct {
 // hoursShown is how far back the plots go.
 const hoursShown = 24
 
-// mostCounted bounds what is counted of a list that may be long; beyond, the number is one of many.
-const mostCounted = 100_000
-
 func (c *Console) overview(ctx context.Context, r *http.Request) (answer, error) {
 	p := overviewPage{page: c.newPage(r, "Overview", "overview"), Limit: shortList}
 	p.Title = "truenorth"
@@ -56,9 +52,6 @@ func (c *Console) readOverview(ctx context.Context, p *overviewPage) error {
 		return err
 	}
 	if p.Lag, err = s.ReadLag(ctx); err != nil {
-		return err
-	}
-	if p.Unlinked, err = s.CountUnlinked(ctx, mostCounted); err != nil {
 		return err
 	}
 	stuck, err := s.ListRequests(ctx, store.RequestFilter{Stuck: true}, store.Place{}, mostStuck)

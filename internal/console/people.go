@@ -3,6 +3,7 @@ package console
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -173,7 +174,12 @@ func (c *Console) search(ctx context.Context, r *http.Request) (answer, error) {
 }
 
 // userPath is the page of a local user, whose id may be any text.
-func userPath(id string) string { return "/user?" + url.Values{"id": {id}}.Encode() }
+func userPath(id any) string {
+	if p, ok := id.(*string); ok && p != nil {
+		id = *p
+	}
+	return "/user?" + url.Values{"id": {fmt.Sprint(id)}}.Encode()
+}
 
 type personPage struct {
 	page

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -11,11 +12,17 @@ import (
 )
 
 // payURL is the URL while a buyer can pay there, and empty otherwise.
-func payURL(state, url string, expiresAt *time.Time, now time.Time) string {
-	if state != store.RequestOpen || expiresAt == nil || !now.Before(*expiresAt) {
+func payURL(state, hosted string, expiresAt *time.Time, now time.Time) string {
+	if state != store.RequestOpen || expiresAt == nil || !now.Before(*expiresAt) || !isWebURL(hosted) {
 		return ""
 	}
-	return url
+	return hosted
+}
+
+// isWebURL keeps out what a browser would run instead of opening it.
+func isWebURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
 }
 
 // ago is a time as a person reads it.

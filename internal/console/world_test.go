@@ -33,25 +33,34 @@ type world struct {
 	t       *testing.T
 	store   *store.Store
 	handler http.Handler
-	token   func(time.Time) string
+	token   func(name string, now time.Time) string
 }
 
 // newWorld makes a console; with demo, one that sells.
 func newWorld(t *testing.T, demo bool) *world {
 	t.Helper()
-	s := storetest.New(t)
-	config := console.Config{Store: s, Logger: quiet}
+	config := console.Config{}
 	if demo {
-		client := truenorth.NewClient(s.Pool())
-		t.Cleanup(client.Close)
-		config.Client = client
 		config.Demo = &console.Demo{
 			Products:   []console.DemoProduct{{ID: product, Name: "Compass", Price: "20.00 USD"}},
 			SuccessURL: "http://127.0.0.1:8081/?paid={CHECKOUT_ID}",
 		}
 	}
+	return newWorldWith(t, config)
+}
+
+// newWorldWith makes a console on a database of its own.
+func newWorldWith(t *testing.T, config console.Config) *world {
+	t.Helper()
+	s := storetest.New(t)
+	config.Store, config.Logger, config.Client = s, quiet, truenorth.NewClient(s.Pool())
+	t.Cleanup(config.Client.Close)
 	w := &world{t: t, store: s}
-	w.handler, w.token = console.NewWithPatience(config, 10*time.Second)
+	var err error
+	if w.handler, w.token, err = console.NewWithPatience(config, 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.handler.(*console.Console).Close)
 	return w
 }
 
@@ -89,7 +98,7 @@ func form(values url.Values) *http.Request {
 
 // filled is a form that is right.
 func (w *world) filled() url.Values {
-	return url.Values{"token": {w.token(time.Now())}, "user": {"usr_1"}, "product": {product.String()}}
+	return url.Values{"token": {w.token("", time.Now())}, "user": {"usr_1"}, "product": {product.String()}}
 }
 
 func (w *world) exec(sql string, args ...any) {

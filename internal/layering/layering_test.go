@@ -46,7 +46,7 @@ var layers = map[string]layer{
 	"internal/store/storetest": {ours: []string{"internal/store", "migrations", "internal/embeddedpg"}},
 	"internal/ingest":          {ours: []string{"internal/store", "internal/polar"}},
 	"internal/jobs":            {ours: []string{"internal/store", "internal/polar", "."}},
-	"internal/console":         {ours: []string{"internal/store", "."}},
+	"internal/console":         {ours: []string{"internal/store", "internal/jobs", "."}},
 	"internal/httpapi":         {ours: []string{"internal/store", "."}},
 	"internal/layering":        {libraries: []string{}},
 	"cmd": {ours: []string{

@@ -494,15 +494,6 @@ func (s *Store) ReadRates(ctx context.Context, hours int) (rates Rates, at time.
 	return rates, at, nil
 }
 
-// CountUnlinked counts the customers who are linked to nobody, up to most.
-func (s *Store) CountUnlinked(ctx context.Context, most int) (int64, error) {
-	n, err := s.q.LinkWaitingCount(ctx, s.pool, rowLimit(most))
-	if err != nil {
-		return 0, fmt.Errorf("counting unlinked customers: %w", interpret(err))
-	}
-	return n, nil
-}
-
 // each makes what a caller sees of the rows of a query.
 func each[R, T any](of func(R) T) func([]R, error) ([]T, error) {
 	return func(rows []R, err error) ([]T, error) {

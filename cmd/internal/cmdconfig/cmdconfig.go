@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"reflect"
 	"strings"
@@ -113,6 +114,10 @@ type Worker struct {
 	Addr string `env:"WORKER_ADDR" envDefault:"127.0.0.1:8081"`
 	// ConsolePassword opens the console to others than loopback: CONSOLE_PASSWORD or CONSOLE_PASSWORD_FILE.
 	ConsolePassword Secret `env:"CONSOLE_PASSWORD"`
+	// ReaderPassword opens it for reading only: CONSOLE_READER_PASSWORD or CONSOLE_READER_PASSWORD_FILE.
+	ReaderPassword Secret `env:"CONSOLE_READER_PASSWORD"`
+	// TrustedProxies are the proxies in front of the console whose X-Forwarded-For and X-Forwarded-Host count.
+	TrustedProxies []netip.Prefix `env:"-"`
 	// ExtraFields are top-level fields of a checkout that pass though this release does not know them.
 	ExtraFields []string `env:"CHECKOUT_EXTRA_FIELDS"`
 	// RecoveryTime is after how long without a sign of life a worker counts as dead, so that others take up its work.
@@ -145,7 +150,7 @@ type Operator struct {
 const webhookSecretsName = "POLAR_WEBHOOK_SECRETS" //nolint:gosec // the name of a variable, not a secret
 
 // secretNames are the variables that may come from a file instead.
-var secretNames = []string{"DATABASE_URL", "POLAR_ACCESS_TOKEN", "CONSOLE_PASSWORD"}
+var secretNames = []string{"DATABASE_URL", "POLAR_ACCESS_TOKEN", "CONSOLE_PASSWORD", "CONSOLE_READER_PASSWORD"}
 
 // ReadIngest reads the environment of cmd/ingest. Errors name the variable.
 func ReadIngest(environ []string) (Ingest, error) {
@@ -164,7 +169,44 @@ func ReadWorker(environ []string) (Worker, error) {
 	if _, err := read(environ, &c); err != nil {
 		return Worker{}, err
 	}
-	return c, errors.Join(required("DATABASE_URL", c.URL), required("POLAR_ACCESS_TOKEN", c.AccessToken), c.checkPolar(), c.checkRecoveryTime(), c.checkReconcile(), c.checkRetention())
+	var err error
+	c.TrustedProxies, err = trustedProxies(env.ToMap(environ)[trustedProxiesName])
+	return c, errors.Join(required("DATABASE_URL", c.URL), required("POLAR_ACCESS_TOKEN", c.AccessToken), c.checkPolar(), c.checkRecoveryTime(),
+		c.checkReconcile(), c.checkRetention(), c.checkConsole(), err)
+}
+
+func (c Worker) checkConsole() error {
+	switch {
+	case c.ReaderPassword == "":
+		return nil
+	case c.ConsolePassword == "":
+		return errors.New("CONSOLE_READER_PASSWORD is set without CONSOLE_PASSWORD: set both, or the console answers on loopback only")
+	case c.ReaderPassword == c.ConsolePassword:
+		return errors.New("CONSOLE_READER_PASSWORD and CONSOLE_PASSWORD are the same: readers would be operators")
+	}
+	return nil
+}
+
+const trustedProxiesName = "CONSOLE_TRUSTED_PROXIES"
+
+// trustedProxies reads addresses and networks, comma separated.
+func trustedProxies(text string) (proxies []netip.Prefix, err error) {
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		if addr, err := netip.ParseAddr(part); err == nil {
+			addr = addr.Unmap()
+			proxies = append(proxies, netip.PrefixFrom(addr, addr.BitLen()))
+			continue
+		}
+		network, err := netip.ParsePrefix(part)
+		if err != nil {
+			return nil, fmt.Errorf("%s has %q: give addresses or networks such as 10.0.0.0/8, comma separated", trustedProxiesName, part)
+		}
+		proxies = append(proxies, network.Masked())
+	}
+	return proxies, nil
 }
 
 // ReadOperator reads the environment of cmd/truenorth. Errors name the variable.

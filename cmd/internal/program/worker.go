@@ -59,9 +59,15 @@ func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, lo
 	})
 	mux.Handle("GET /metrics", metricsHandler(&statusCollector{store: s, runner: runner, logger: logger}, runner))
 	mux.Handle("/v1/", httpapi.New(httpapi.Config{Store: s, Client: client, Logger: logger, ExtraFields: config.ExtraFields}))
-	mux.Handle("/", console.New(console.Config{
-		Store: s, Client: client, Logger: logger, Password: config.ConsolePassword.Reveal(), Demo: demo,
-	}))
+	pages, err := console.New(console.Config{
+		Store: s, Client: client, Logger: logger, Password: config.ConsolePassword.Reveal(), ReaderPassword: config.ReaderPassword.Reveal(),
+		TrustedProxies: config.TrustedProxies, Demo: demo,
+	})
+	if err != nil {
+		return err
+	}
+	defer pages.Close()
+	mux.Handle("/", pages)
 	server := &http.Server{
 		Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: time.Minute,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError),

@@ -1382,17 +1382,6 @@ func (q *Queries) LinkConflictPageOpen(ctx context.Context, db DBTX, afterID int
 	return items, nil
 }
 
-const linkWaitingCount = `-- name: LinkWaitingCount :one
-select count(*)::bigint as customers from (select from polar.link_waiting w limit $1::integer) n
-`
-
-func (q *Queries) LinkWaitingCount(ctx context.Context, db DBTX, most int32) (int64, error) {
-	row := db.QueryRow(ctx, linkWaitingCount, most)
-	var customers int64
-	err := row.Scan(&customers)
-	return customers, err
-}
-
 const localUserFind = `-- name: LocalUserFind :many
 select u.id::text as id, coalesce(u.email, '')::text as email, u.deleted_at,
        array(select l.customer_id from polar.customer_link l where l.local_user_id = u.id::text order by l.linked_at limit 3)::uuid[] as customers

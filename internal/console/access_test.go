@@ -3,20 +3,39 @@ package console_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/truenorth-dev/truenorth/internal/console"
+	"github.com/truenorth-dev/truenorth/internal/store"
 )
+
+// newConsole makes a console whose database is never asked.
+func newConsole(t *testing.T, config console.Config) http.Handler {
+	t.Helper()
+	s, err := store.Open("postgres://127.0.0.1:1/none", "console test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	config.Store = s
+	c, err := console.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
 
 // asset is served to whoever is let in, without the database.
 const asset = "/static/console.css"
 
 func TestWithoutPasswordOnlyLoopbackByALoopbackNameIsLetIn(t *testing.T) {
 	t.Parallel()
-	handler := console.New(console.Config{Logger: quiet})
+	handler := newConsole(t, console.Config{Logger: quiet})
 	for _, c := range []struct {
 		name, remote, host string
 		header             http.Header
@@ -68,7 +87,7 @@ func TestWithoutPasswordOnlyLoopbackByALoopbackNameIsLetIn(t *testing.T) {
 
 func TestWithAPasswordWhoHasItIsLetInFromAnywhere(t *testing.T) {
 	t.Parallel()
-	handler := console.New(console.Config{Logger: quiet, Password: "pass:wörd"})
+	handler := newConsole(t, console.Config{Logger: quiet, Password: "pass:wörd"})
 	for _, c := range []struct {
 		name string
 		auth func(*http.Request)
@@ -148,23 +167,23 @@ func TestAFormIsTakenOnlyFromOurOwnFreshPage(t *testing.T) {
 		token string
 		want  int
 	}{
-		{"another site, by Sec-Fetch-Site", with("Sec-Fetch-Site", "cross-site"), w.token(time.Now()), http.StatusForbidden},
-		{"another port of this machine", with("Sec-Fetch-Site", "same-site"), w.token(time.Now()), http.StatusForbidden},
+		{"another site, by Sec-Fetch-Site", with("Sec-Fetch-Site", "cross-site"), w.token("", time.Now()), http.StatusForbidden},
+		{"another port of this machine", with("Sec-Fetch-Site", "same-site"), w.token("", time.Now()), http.StatusForbidden},
 		{"another site, by Origin", func(r *http.Request) {
 			r.Header.Del("Sec-Fetch-Site")
 			r.Header.Set("Origin", "https://attacker.example")
-		}, w.token(time.Now()), http.StatusForbidden},
+		}, w.token("", time.Now()), http.StatusForbidden},
 		{"a hidden origin", func(r *http.Request) {
 			r.Header.Del("Sec-Fetch-Site")
 			r.Header.Set("Origin", "null")
-		}, w.token(time.Now()), http.StatusForbidden},
-		{"a stranger's name", func(r *http.Request) { r.Host = "attacker.example" }, w.token(time.Now()), http.StatusForbidden},
+		}, w.token("", time.Now()), http.StatusForbidden},
+		{"a stranger's name", func(r *http.Request) { r.Host = "attacker.example" }, w.token("", time.Now()), http.StatusForbidden},
 		{"no token", nil, "", http.StatusForbidden},
 		{"a made-up token", nil, "1790000000.c2lnbmF0dXJl", http.StatusForbidden},
-		{"a token of another process", nil, other.token(time.Now()), http.StatusForbidden},
-		{"a token with another time", nil, "9" + w.token(time.Now()), http.StatusForbidden},
-		{"a token of yesterday", nil, w.token(time.Now().Add(-24 * time.Hour)), http.StatusForbidden},
-		{"a token in the address alone", func(r *http.Request) { r.URL.RawQuery = "token=" + w.token(time.Now()) }, "", http.StatusForbidden},
+		{"a token of another process", nil, other.token("", time.Now()), http.StatusForbidden},
+		{"a token with another time", nil, "9" + w.token("", time.Now()), http.StatusForbidden},
+		{"a token of yesterday", nil, w.token("", time.Now().Add(-24*time.Hour)), http.StatusForbidden},
+		{"a token in the address alone", func(r *http.Request) { r.URL.RawQuery = "token=" + w.token("", time.Now()) }, "", http.StatusForbidden},
 	} {
 		values := w.filled()
 		values.Set("token", c.token)
@@ -193,7 +212,7 @@ func TestAFormThatIsWrongIsRefusedAndWritesNothing(t *testing.T) {
 		{"no product", func(v url.Values) { v.Del("product") }, http.StatusBadRequest},
 		{"no id of a product", func(v url.Values) { v.Set("product", "compass") }, http.StatusBadRequest},
 		{"a product that is not for sale", func(v url.Values) { v.Set("product", "22222222-2222-4222-8222-222222222222") }, http.StatusBadRequest},
-		{"too much", func(v url.Values) { v.Set("user", strings.Repeat("u", 17<<10)) }, http.StatusRequestEntityTooLarge},
+		{"too much", func(v url.Values) { v.Set("user", strings.Repeat("u", 65<<10)) }, http.StatusRequestEntityTooLarge},
 	} {
 		values := w.filled()
 		c.alter(values)
@@ -208,5 +227,110 @@ func TestAFormThatIsWrongIsRefusedAndWritesNothing(t *testing.T) {
 	}
 	if n := w.count(`select count(*) from polar.checkout_request`); n != 0 {
 		t.Errorf("%d requests were written", n)
+	}
+}
+
+func TestOnlyATrustedProxyIsBelievedWhoAsks(t *testing.T) {
+	t.Parallel()
+	handler := newConsole(t, console.Config{Logger: quiet, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8")}})
+	for _, c := range []struct {
+		name, remote, host string
+		header             http.Header
+		want               int
+	}{
+		{"a client elsewhere", "127.0.0.1:5000", "localhost", http.Header{"X-Forwarded-For": {"192.0.2.7"}}, http.StatusForbidden},
+		{"a client elsewhere who says that it is here", "127.0.0.1:5000", "localhost", http.Header{"X-Forwarded-For": {"127.0.0.1, 192.0.2.7"}}, http.StatusForbidden},
+		{"through two proxies", "10.0.0.1:5000", "localhost", http.Header{"X-Forwarded-For": {"192.0.2.7, 10.0.0.2"}}, http.StatusForbidden},
+		{"a stranger's name told by the proxy", "127.0.0.1:5000", "localhost", http.Header{"X-Forwarded-Host": {"attacker.example"}}, http.StatusForbidden},
+		{"a client that is no proxy", "192.0.2.9:5000", "localhost", http.Header{"X-Forwarded-For": {"127.0.0.1"}}, http.StatusForbidden},
+		{"this machine", "127.0.0.1:5000", "localhost", nil, http.StatusOK},
+	} {
+		r := httptest.NewRequest(http.MethodGet, asset, nil)
+		r.RemoteAddr, r.Host = c.remote, c.host
+		for name, values := range c.header {
+			r.Header[name] = values
+		}
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, r)
+		if answer.Code != c.want {
+			t.Errorf("%s: it answers %d, want %d", c.name, answer.Code, c.want)
+		}
+	}
+}
+
+func TestWhoGuessesPasswordsIsMadeToWaitAndNobodyElseIs(t *testing.T) {
+	t.Parallel()
+	handler := newConsole(t, console.Config{Logger: quiet, Password: "right", TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	try := func(client, password string) int {
+		r := httptest.NewRequest(http.MethodGet, asset, nil)
+		r.RemoteAddr, r.Host = "10.0.0.1:5000", "console.example"
+		r.Header.Set("X-Forwarded-For", client)
+		r.SetBasicAuth("eve", password)
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, r)
+		return answer.Code
+	}
+	for n := range 10 {
+		if got := try("2001:db8::1", "guess"); got != http.StatusUnauthorized {
+			t.Fatalf("guess %d gets %d, want 401", n+1, got)
+		}
+	}
+	if got := try("2001:db8::2", "right"); got != http.StatusTooManyRequests {
+		t.Errorf("the guesser's network gets %d after ten guesses, want 429", got)
+	}
+	if got := try("192.0.2.7", "right"); got != http.StatusOK {
+		t.Errorf("somebody else gets %d, want 200", got)
+	}
+}
+
+func TestAReaderSeesEverythingAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorldWith(t, console.Config{Password: "operator", ReaderPassword: "reader"})
+	customer := w.addCustomer("ada@example.com")
+	w.addUser("usr_ada", "ada@example.com")
+	as := func(r *http.Request, password string) *http.Request {
+		r.SetBasicAuth("Ada", password)
+		return r
+	}
+	post := func(path, password, token string, values url.Values) *httptest.ResponseRecorder {
+		values.Set("token", token)
+		r := local(http.MethodPost, path, strings.NewReader(values.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+		return w.do(as(r, password))
+	}
+	link := func() url.Values { return url.Values{"user": {"usr_ada"}, "reason": {"she called"}} }
+	path := "/customers/" + customer.String()
+	page := w.do(as(local(http.MethodGet, path, nil), "reader"))
+	if page.Code != http.StatusOK {
+		t.Fatalf("the reader gets %d", page.Code)
+	}
+	wantText(t, page.Body.String(), "ada@example.com", "reader")
+	wantNoText(t, page.Body.String(), `method="post"`, `name="token"`)
+
+	good := w.token("Ada", time.Now())
+	if got := post(path+"/link", "reader", good, link()); got.Code != http.StatusForbidden {
+		t.Errorf("the reader's link gets %d, want 403", got.Code)
+	}
+	if got := post(path+"/link", "operator", w.token("Eve", time.Now()), link()); got.Code != http.StatusForbidden {
+		t.Errorf("a form made for another name gets %d, want 403", got.Code)
+	}
+	for _, password := range []string{"reader", "operator"} {
+		r := local(http.MethodPut, "/jobs/api/queues/events/pause", nil)
+		if password == "reader" {
+			r.Header.Set("Sec-Fetch-Site", "same-origin")
+		} // an operator's change that no page of ours sends is refused too
+		if got := w.do(as(r, password)); got.Code != http.StatusForbidden {
+			t.Errorf("pausing a queue as %s gets %d, want 403", password, got.Code)
+		}
+	}
+	if n := w.count("select count(*) from polar.audit"); n != 0 {
+		t.Errorf("%d deeds are noted though nothing was done", n)
+	}
+	if got := post(path+"/link", "operator", good, link()); got.Code != http.StatusSeeOther {
+		t.Fatalf("the operator's link gets %d: %s", got.Code, got.Body)
+	}
+	if n := w.count(`select count(*) from polar.audit where actor = 'Ada' and door = 'console' and action = 'link' and subject = 'customer ` + customer.String() + `' and reason = 'she called'`); n != 1 {
+		t.Error("the link is not noted")
 	}
 }
