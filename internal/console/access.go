@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -79,7 +80,7 @@ func (c *Console) guard(next http.Handler) http.Handler {
 				who.Name = cleanName(name)
 			}
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), visitorKey{}, who)))
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), visitorKey{}, who))) //nolint:contextcheck // it is the request's own
 	})
 }
 
@@ -94,8 +95,8 @@ func (c *Console) fromProxy(r *http.Request) (client netip.Addr, asked *http.Req
 	asked = r.Clone(r.Context())
 	// Each proxy adds whom it heard from at the end: the last one that is no proxy of ours is the client.
 	heard := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(heard) - 1; i >= 0; i-- {
-		addr, err := netip.ParseAddr(strings.TrimSpace(heard[i]))
+	for _, text := range slices.Backward(heard) {
+		addr, err := netip.ParseAddr(strings.TrimSpace(text))
 		if err != nil {
 			break
 		}

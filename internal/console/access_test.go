@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -247,9 +248,7 @@ func TestOnlyATrustedProxyIsBelievedWhoAsks(t *testing.T) {
 	} {
 		r := httptest.NewRequest(http.MethodGet, asset, nil)
 		r.RemoteAddr, r.Host = c.remote, c.host
-		for name, values := range c.header {
-			r.Header[name] = values
-		}
+		maps.Copy(r.Header, c.header)
 		answer := httptest.NewRecorder()
 		handler.ServeHTTP(answer, r)
 		if answer.Code != c.want {

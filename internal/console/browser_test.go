@@ -210,7 +210,10 @@ func TestEveryActionWorksInABrowser(t *testing.T) {
 	t.Parallel()
 	b := newBrowsed(t)
 	b.do(chromedp.EmulateViewport(1280, 900))
-	open := func(path string) { b.t.Helper(); b.do(chromedp.Navigate(b.url+path), chromedp.WaitVisible(chromedp.CSS("main"))) }
+	open := func(path string) {
+		b.t.Helper()
+		b.do(chromedp.Navigate(b.url+path), chromedp.WaitVisible(chromedp.CSS("main")))
+	}
 	// press fills in the form that a button is of, and waits for the word that it is done.
 	named := false
 	press := func(id, reason, banner string) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -75,7 +76,7 @@ func (c *Console) request(ctx context.Context, r *http.Request) (answer, error) 
 	}
 	var params bytes.Buffer
 	if err := json.Indent(&params, p.Request.Params, "", "  "); err != nil {
-		return answer{}, err
+		return answer{}, fmt.Errorf("reading the params of checkout request %s: %w", id, err)
 	}
 	p.Params = params.String()
 	if p.Deeds, err = c.config.Store.ListAuditOf(ctx, listLength, "checkout_request "+id.String()); err != nil {

@@ -1,7 +1,6 @@
 package console
 
 import (
-	"net/http"
 	"time"
 )
 
@@ -13,7 +12,7 @@ var (
 )
 
 // NewWithPatience is New with another time to wait for a URL, and the token of a form as of a time.
-func NewWithPatience(config Config, patience time.Duration) (handler http.Handler, token func(name string, now time.Time) string, err error) {
+func NewWithPatience(config Config, patience time.Duration) (handler *Console, token func(name string, now time.Time) string, err error) {
 	c, err := New(config)
 	if err != nil {
 		return nil, nil, err

@@ -51,7 +51,7 @@ func newRiverUI(c *Console) (*riverUI, error) {
 func (u *riverUI) close() { u.cancel() }
 
 func (u *riverUI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	u.start.Do(func() {
+	u.start.Do(func() { //nolint:contextcheck // what it starts outlives the request
 		if err := u.handler.Start(u.ctx); err != nil {
 			u.console.config.Logger.ErrorContext(r.Context(), "starting River UI failed", slog.String("error", err.Error()))
 		}

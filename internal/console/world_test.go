@@ -32,7 +32,7 @@ var (
 type world struct {
 	t       *testing.T
 	store   *store.Store
-	handler http.Handler
+	handler *console.Console
 	token   func(name string, now time.Time) string
 }
 
@@ -60,7 +60,7 @@ func newWorldWith(t *testing.T, config console.Config) *world {
 	if w.handler, w.token, err = console.NewWithPatience(config, 10*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(w.handler.(*console.Console).Close)
+	t.Cleanup(w.handler.Close)
 	return w
 }
 
