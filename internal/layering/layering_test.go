@@ -49,6 +49,7 @@ var layers = map[string]layer{
 	"internal/console":         {ours: []string{"internal/store", "internal/jobs", "."}},
 	"internal/httpapi":         {ours: []string{"internal/store", "."}},
 	"internal/layering":        {libraries: []string{}},
+	"internal/doccheck":        {libraries: []string{}},
 	"cmd": {ours: []string{
 		".", "migrations", "internal/ingest", "internal/jobs", "internal/console", "internal/httpapi", "internal/store", "internal/polar",
 		"internal/embeddedpg", "internal/polarfake",

@@ -61,7 +61,7 @@ func TestUserAccessHoldsItsLawsWhateverTheData(t *testing.T) {
 			t.Parallel()
 			d := newSeed(t)
 			lines := anyLines(rand.New(rand.NewPCG(number, 7)))
-			d.sow(lines)
+			d.Sow(lines)
 			for law, sql := range accessLaws {
 				if broken := column[string](t, d.Store, sql); len(broken) > 0 {
 					t.Errorf("%s: %q; of\n%s", law, broken, lines)

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/store/storetest"
 )
 
 // Of every case, each row of user_access as: user, kind, object, via, status, and when it ends where it does.
@@ -409,7 +410,7 @@ func TestUserAccessGivesWhatIsTheUsersNowAndNothingElse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := newSeed(t)
-			d.sow(c.seed)
+			d.Sow(c.seed)
 			got := d.access()
 			if diff := cmp.Diff(lines(c.want), got); diff != "" {
 				t.Errorf("user_access differs (-want +got):\n%s", diff)
@@ -417,6 +418,29 @@ func TestUserAccessGivesWhatIsTheUsersNowAndNothingElse(t *testing.T) {
 			d.askByUser(got)
 		})
 	}
+}
+
+// seed is a database with data in it, whose access is asked for.
+type seed struct {
+	*storetest.Seed
+
+	t *testing.T
+}
+
+func newSeed(t *testing.T) *seed {
+	t.Helper()
+	return &seed{storetest.NewSeed(t), t}
+}
+
+// lines are the lines of a text that are not empty.
+func lines(text string) []string {
+	list := []string{}
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			list = append(list, line)
+		}
+	}
+	return list
 }
 
 // access is all of user_access, a line a row.
@@ -438,9 +462,9 @@ func (d *seed) accessOf(sql string, args ...any) []string {
 			until                   *time.Time
 		)
 		err := row.Scan(&user, &kind, &object, &via, &status, &until)
-		line := strings.Join([]string{user, kind, d.names[object], via, status}, " ")
+		line := strings.Join([]string{user, kind, d.Name(object), via, status}, " ")
 		if until != nil {
-			line += " +" + strings.TrimSuffix(until.Sub(d.began).String(), "0m0s")
+			line += " +" + strings.TrimSuffix(until.Sub(d.Began).String(), "0m0s")
 		}
 		return line, err
 	})
@@ -471,11 +495,11 @@ func (d *seed) askByUser(all []string) {
 func TestUserAccessGoesByTheProductsOwnUsersTable(t *testing.T) {
 	t.Parallel()
 	d := newSeed(t)
-	d.exec("users", "create table public.accounts (id bigint primary key, gone date); insert into public.accounts values (7, null), (8, '2026-01-01')")
+	d.Exec("users", "create table public.accounts (id bigint primary key, gone date); insert into public.accounts values (7, null), (8, '2026-01-01')")
 	if _, err := d.MapLocalUsers(t.Context(), store.MapUsers{Table: "accounts", ID: "id", DeletedAt: "gone"}); err != nil {
 		t.Fatal(err)
 	}
-	d.sow(`
+	d.Sow(`
 		customer c7 external_id=7
 		customer c8
 		link c7 user=7

@@ -46,7 +46,7 @@ func TestWhateverIsWrittenIsTold(t *testing.T) {
 			d := newSeed(t)
 			d.skipWalk()
 			random := rand.New(rand.NewPCG(number, 11))
-			d.sow(anyLines(random))
+			d.Sow(anyLines(random))
 			d.wantAllTold("sown")
 			news := 0
 			for range *disturbances {
@@ -73,7 +73,7 @@ func TestWhateverIsWrittenIsTold(t *testing.T) {
 // skipWalk has the walk behind it, for as long as noWalk.
 func (d *seed) skipWalk() {
 	d.t.Helper()
-	d.exec("skipping the walk", "update polar.change_teller set walked_at = now()")
+	d.Exec("skipping the walk", "update polar.change_teller set walked_at = now()")
 }
 
 // wantAllTold tells all that is due and holds the feed against user_access, all at one moment. It gives how much was told.
@@ -97,7 +97,7 @@ func (d *seed) wantAllTold(after string) (news int) {
 				d.t.Fatal(err)
 			}
 			for i := range lines {
-				for id, name := range d.names {
+				for id, name := range d.Names() {
 					lines[i] = strings.ReplaceAll(lines[i], id.String(), name)
 				}
 			}
@@ -127,7 +127,7 @@ func TestAReaderAtTheNewestMissesNothingHoweverTransactionsInterleave(t *testing
 			t.Parallel()
 			d := newSeed(t)
 			d.skipWalk()
-			d.sow(anyLines(rand.New(rand.NewPCG(number, 12))))
+			d.Sow(anyLines(rand.New(rand.NewPCG(number, 12))))
 			play := &play{seed: d, told: make(chan struct{})}
 			play.run(number)
 			d.wantAllTold("in the end")
@@ -281,17 +281,17 @@ func (d *seed) disturb(ctx context.Context, r *rand.Rand, tx *store.Tx) (what st
 	switch n := r.IntN(100); {
 	case n < 60:
 		line := anyObject(r)
-		kind, name, fields := d.parse(line)
-		_, err := tx.MirrorObjects(ctx, kind, store.FromEvent, []store.Object{d.object(line, kind, name, fields)}, false)
+		kind, object := d.Object(line)
+		_, err := tx.MirrorObjects(ctx, kind, store.FromEvent, []store.Object{object}, false)
 		return line, err
 	case n < 68: // as no program of ours does
 		table, prefix, _ := strings.Cut(pick("subscription s", "order o", "benefit_grant g", "customer_seat t", "member m", "customer c", "refund r", "benefit b"), " ")
-		return sql(fmt.Sprintf("delete from polar.%q where id = $1", table), d.id(numbered(prefix, 8)))
+		return sql(fmt.Sprintf("delete from polar.%q where id = $1", table), d.ID(numbered(prefix, 8)))
 	case n < 76:
 		return sql(`insert into polar.customer_link (customer_id, local_user_id, basis) values ($1, $2, 'manual')
-			on conflict (customer_id) do update set local_user_id = excluded.local_user_id`, d.id(numbered("c", 6)), numbered("u", 5))
+			on conflict (customer_id) do update set local_user_id = excluded.local_user_id`, d.ID(numbered("c", 6)), numbered("u", 5))
 	case n < 82:
-		return sql("delete from polar.customer_link where customer_id = $1", d.id(numbered("c", 6)))
+		return sql("delete from polar.customer_link where customer_id = $1", d.ID(numbered("c", 6)))
 	case n < 90:
 		if r.IntN(8) == 0 {
 			return sql("delete from polar.local_user_row where id = $1", numbered("u", 5))
@@ -302,11 +302,11 @@ func (d *seed) disturb(ctx context.Context, r *rand.Rand, tx *store.Tx) (what st
 		return sql(`update polar.organization set doc = jsonb_set(doc, '{subscription_settings,benefit_revocation_grace_period}', to_jsonb($1::integer))`, r.IntN(3)*5)
 	case n < 96:
 		return sql(`update polar.checkout_request set params = params || jsonb_build_object('external_customer_id', $2::text), checkout_id = $3 where id = $1`,
-			d.id("request "+numbered("k", 8)), numbered("u", 5), d.id(numbered("k", 9)))
+			d.ID("request "+numbered("k", 8)), numbered("u", 5), d.ID(numbered("k", 9)))
 	default:
 		return sql(pick("delete from polar.checkout_request where id = $1",
 			`insert into polar.checkout_request (id, params, state, checkout_id, url) values ($1, '{"external_customer_id": "u1"}', 'succeeded', $1, '-') on conflict do nothing`),
-			d.id("request "+numbered("k", 8)))
+			d.ID("request "+numbered("k", 8)))
 	}
 }
 

@@ -1,4 +1,4 @@
-package store_test
+package doccheck_test
 
 import (
 	"encoding/json"
@@ -12,9 +12,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
-)
 
-const cookbook = "../../docs/cookbook.md"
+	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+)
 
 // What the cookbook's questions come to in the shop of testdata/cookbook.seed: the names of the columns, then the rows.
 // Times are told by their distance from now, ids by the names of their objects.
@@ -113,48 +113,49 @@ var cookbookAnswers = map[string]string{
 
 func TestEveryAnswerOfTheCookbookIsRight(t *testing.T) {
 	t.Parallel()
-	d := newSeed(t)
-	d.sowCookbook()
-	text, err := os.ReadFile(cookbook)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := cookbookSeed{storetest.NewSeed(t), t}
+	d.sow()
 	asked := map[string]bool{}
-	for _, section := range strings.Split(string(text), "\n## ")[1:] {
-		question, body, _ := strings.Cut(section, "\n")
-		blocks := sqlBlock.FindAllStringSubmatch(body, -1)
-		if len(blocks) == 0 {
+	for _, b := range readPage(t, "docs/cookbook.md").blocks {
+		if b.language != "sql" {
 			continue
 		}
-		asked[question] = true
-		want, known := cookbookAnswers[question]
-		if !known || len(blocks) != 1 {
-			t.Errorf("%q has %d statements, and an answer in this test: %t; want one and true", question, len(blocks), known)
+		want, known := cookbookAnswers[b.heading]
+		if !known || asked[b.heading] {
+			t.Errorf("%s: %q has an answer in this test: %t, and another statement: %t; want true and false", b.place(), b.heading, known, asked[b.heading])
 			continue
 		}
-		if diff := cmp.Diff(lines(want), d.ask(blocks[0][1])); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", question, diff)
+		asked[b.heading] = true
+		if diff := cmp.Diff(lines(want), d.ask(b.text)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", b.heading, diff)
 		}
 	}
 	for question := range cookbookAnswers {
 		if !asked[question] {
-			t.Errorf("%s does not ask %q", cookbook, question)
+			t.Errorf("docs/cookbook.md does not ask %q", question)
 		}
 	}
 }
 
-// sowCookbook writes the shop's data, and what truenorth itself would have written beside it.
-func (d *seed) sowCookbook() {
+// cookbookSeed is the shop that the cookbook asks about.
+type cookbookSeed struct {
+	*storetest.Seed
+
+	t *testing.T
+}
+
+// sow writes the shop's data, and what truenorth itself would have written beside it.
+func (d cookbookSeed) sow() {
 	d.t.Helper()
 	text, err := os.ReadFile("testdata/cookbook.seed")
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.sow(string(text))
-	d.exec("conflict", `insert into polar.link_conflict (customer_id, local_user_id, kind, detail, detected_at) values
-		($1, 'usr_grace', 'email_match', 'the customer is older than the session', $2)`, d.id("c_stranger"), d.began.Add(-48*time.Hour))
-	d.exec("settled conflict", `insert into polar.link_conflict (customer_id, local_user_id, kind, detail, detected_at, resolved_at, resolution, resolved_by) values
-		($1, 'usr_ada', 'user_claimed', 'settled long ago', $2, $2, 'dismissed', 'ops@fjord.example')`, d.id("c_lost"), d.began.Add(-99*time.Hour))
+	d.Sow(string(text))
+	d.Exec("conflict", `insert into polar.link_conflict (customer_id, local_user_id, kind, detail, detected_at) values
+		($1, 'usr_grace', 'email_match', 'the customer is older than the session', $2)`, d.ID("c_stranger"), d.Began.Add(-48*time.Hour))
+	d.Exec("settled conflict", `insert into polar.link_conflict (customer_id, local_user_id, kind, detail, detected_at, resolved_at, resolution, resolved_by) values
+		($1, 'usr_ada', 'user_claimed', 'settled long ago', $2, $2, 'dismissed', 'ops@fjord.example')`, d.ID("c_lost"), d.Began.Add(-99*time.Hour))
 	for _, e := range []struct {
 		kind, object, status string
 		ago                  time.Duration
@@ -166,30 +167,30 @@ func (d *seed) sowCookbook() {
 		{"checkout.updated", "k_grace", "confirmed", 47*time.Hour + time.Minute, "failed"},
 		{"customer.updated", "c_lost", "", 2 * time.Hour, ""},
 	} {
-		d.exec("event", `with stored as (
+		d.Exec("event", `with stored as (
 			insert into polar.event_log (webhook_id, type, object_id, occurred_at, received_at, batch, body)
 			values ($1, $2, $3, $4, $4, 1, jsonb_build_object('type', $2::text, 'data', jsonb_build_object('status', $5::text))::text) returning seq)
 			insert into polar.event_outcome (seq, state, applied_at, error)
 			select seq, $6, case $6 when 'applied' then $4::timestamptz end, case $6 when 'failed' then 'the customer is not there' end from stored where $6 <> ''`,
-			uuid.NewString(), e.kind, d.id(e.object).String(), d.began.Add(-e.ago), e.status, e.outcome)
+			uuid.NewString(), e.kind, d.ID(e.object).String(), d.Began.Add(-e.ago), e.status, e.outcome)
 	}
-	d.exec("runs", `insert into polar.reconcile_run (object_type, state, dry_run, started_at, finished_at, seen, drifted, repaired, error, full_sweep, since) values
+	d.Exec("runs", `insert into polar.reconcile_run (object_type, state, dry_run, started_at, finished_at, seen, drifted, repaired, error, full_sweep, since) values
 		('customer', 'finished', false, $1::timestamptz - interval '6 hours', $1::timestamptz - interval '5 hours', 10, 3, 3, null, true, null),
 		('customer', 'finished', false, $1::timestamptz - interval '2 hours', $1::timestamptz - interval '1 hour', 12, 1, 1, null, false, null),
 		('customer', 'finished', true, $1::timestamptz - interval '1 minute', $1, 12, 9, 0, null, true, null),
 		('customer', 'finished', false, $1::timestamptz - interval '1 minute', $1, 2, 0, 0, null, true, $1::timestamptz - interval '1 hour'),
 		('checkout', 'finished', false, $1::timestamptz - interval '4 hours', $1::timestamptz - interval '3 hours', 40, 0, 0, null, true, null),
 		('checkout', 'failed', false, $1::timestamptz - interval '2 hours', $1::timestamptz - interval '1 hour', 7, 0, 0, 'Polar answered 502', true, null),
-		('order', 'running', false, $1::timestamptz - interval '1 hour', null, 7, 0, 0, null, true, null)`, d.began)
-	d.exec("drift", `insert into polar.drift (object_type, object_id, field, local, remote, cause, detected_at, resolved_at, resolution) values
+		('order', 'running', false, $1::timestamptz - interval '1 hour', null, 7, 0, 0, null, true, null)`, d.Began)
+	d.Exec("drift", `insert into polar.drift (object_type, object_id, field, local, remote, cause, detected_at, resolved_at, resolution) values
 		('checkout', $2, 'status', 'open', 'succeeded', 'missed_update', $1::timestamptz - interval '3 hours', null, null),
 		('checkout', $3, 'status', 'open', 'expired', 'benign_abandoned', $1::timestamptz - interval '2 hours', null, null),
 		('customer', $2, 'email', 'a', 'b', 'missed_update', $1::timestamptz - interval '9 hours', $1, 'repaired')`,
-		d.began, d.id("k_open").String(), d.id("k_alan").String())
+		d.Began, d.ID("k_open").String(), d.ID("k_alan").String())
 }
 
 // ask runs a statement and tells its answer: a line for the columns and one for each row.
-func (d *seed) ask(sql string) []string {
+func (d cookbookSeed) ask(sql string) []string {
 	d.t.Helper()
 	rows, err := d.Pool().Query(d.t.Context(), sql)
 	if err != nil {
@@ -215,14 +216,14 @@ func (d *seed) ask(sql string) []string {
 	return append(answer, told...)
 }
 
-func (d *seed) tell(value any) string {
+func (d cookbookSeed) tell(value any) string {
 	switch v := value.(type) {
 	case nil:
 		return "-"
 	case [16]byte:
-		return d.names[v]
+		return d.Name(v)
 	case time.Time:
-		return fmt.Sprintf("%+dh", v.Sub(d.began).Round(time.Hour)/time.Hour)
+		return fmt.Sprintf("%+dh", v.Sub(d.Began).Round(time.Hour)/time.Hour)
 	case pgtype.Interval:
 		return fmt.Sprintf("%dh", int64(v.Days)*24+int64((time.Duration(v.Microseconds)*time.Microsecond).Round(time.Hour)/time.Hour))
 	case map[string]any:
