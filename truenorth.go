@@ -197,7 +197,8 @@ func createCheckout(ctx context.Context, db interface {
 		return uuid.Nil, err
 	}
 	var id uuid.UUID
-	if err := db.QueryRow(ctx, "select polar.create_checkout($1::jsonb, $2::text)", string(raw), o.key).Scan(&id); err != nil {
+	sql, args := withinTrace(ctx, "select polar.create_checkout($1::jsonb, $2::text)", string(raw), o.key)
+	if err := db.QueryRow(ctx, sql, args...).Scan(&id); err != nil {
 		return uuid.Nil, fmt.Errorf("creating a checkout request: %w", err)
 	}
 	return id, nil

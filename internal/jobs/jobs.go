@@ -18,6 +18,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/truenorth-dev/truenorth"
 	"github.com/truenorth-dev/truenorth/internal/polar"
@@ -111,6 +112,8 @@ type Config struct {
 	EndpointURL       string        // what Polar's endpoint has to have, as polar.EndpointURL gives it; "": not known
 	ReenableEndpoint  bool          // whether to enable it again when it is disabled
 	EventRetention    time.Duration // after which events go, as far as Polar cannot redeliver them; 0: never
+
+	Tracing trace.TracerProvider // nil: no job is traced
 }
 
 const (
@@ -131,6 +134,7 @@ type Runner struct {
 	timing timing
 	atWork atWork
 
+	tracing    tracing
 	reindexing reindexing
 	lag        prometheus.Histogram
 
@@ -156,6 +160,8 @@ func New(s *store.Store, config Config) (*Runner, error) {
 		logger: config.Logger,
 		timing: newTiming(config.RecoveryTime, config.API.Timeout),
 		lag:    newLag(),
+
+		tracing: newTracing(config.Tracing),
 	}
 	r.budget = newBudget(s, config.RateLimit, config.Logger)
 	config.API.Gate = r.budget.gate
@@ -188,6 +194,7 @@ func (r *Runner) newRiver() (*river.Client[pgx.Tx], error) {
 		Logger:       r.logger,
 		Workers:      workers,
 		Middleware:   []rivertype.Middleware{r.atWork.middleware()},
+		Plugins:      r.tracing.plugins(),
 		PeriodicJobs: r.periodicJobs(),
 		ErrorHandler: &errorHandler{logger: r.logger},
 		RetryPolicy:  retryPolicy{timing: r.timing},

@@ -30,11 +30,12 @@ var (
 	river = "github.com/riverqueue/river"
 	uuid  = "github.com/google/uuid"
 	hooks = "github.com/standard-webhooks/standard-webhooks/libraries"
+	spans = []string{"go.opentelemetry.io/otel/trace", "go.opentelemetry.io/otel/propagation"} // OpenTelemetry's API, without its SDK
 )
 
 // layers are the arrows of the design. The longest folder that fits a package counts.
 var layers = map[string]layer{
-	".":                        {libraries: []string{pgx, river, uuid}},
+	".":                        {libraries: append([]string{pgx, river, uuid}, spans...)},
 	"migrations":               {libraries: []string{}},
 	"internal/polar":           {libraries: []string{hooks, uuid}},
 	"internal/polarfake":       {libraries: []string{hooks, uuid}},
@@ -398,6 +399,7 @@ func TestEachRuleFindsItsBreach(t *testing.T) {
 		{"polar imports pgx", "internal/polar/a.go", `package x; import _ "` + pgx + `"`, "may not import " + pgx},
 		{"the fake imports polar", "internal/polarfake/a.go", importing("internal/polar"), "may not import internal/polar"},
 		{"root imports store", "a.go", importing("internal/store"), "may not import internal/store"},
+		{"root imports OpenTelemetry's SDK", "a.go", `package x; import _ "go.opentelemetry.io/otel/sdk/trace"`, "may not import go.opentelemetry.io/otel/sdk"},
 		{"an example imports internals", "examples/shop/main.go", importing("internal/store"), "may not import internal/store"},
 		{
 			"generated queries", "internal/store/storetest/a.go", importing("internal/store/internal/dbsqlc"),

@@ -51,6 +51,9 @@ func (s *Store) GetCheckoutRequest(ctx context.Context, id uuid.UUID) (CheckoutR
 // is given. Errors: ErrRefused where params cannot be right.
 func (s *Store) AskForCheckout(ctx context.Context, params json.RawMessage, key string) (request CheckoutRequest, isNew bool, err error) {
 	err = s.InTx(ctx, func(t *Tx) error {
+		if err := t.carryTrace(ctx); err != nil {
+			return err
+		}
 		id, err := t.q.CheckoutRequestCreate(ctx, t.tx, params, orNil(key))
 		if err != nil {
 			return fmt.Errorf("creating a checkout request: %w", interpret(err))

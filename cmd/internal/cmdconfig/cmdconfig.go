@@ -93,6 +93,7 @@ type Ingest struct {
 	Addr string `env:"INGEST_ADDR" envDefault:":8080"`
 	// MetricsAddr is where /metrics listens, which has no place beside what the internet reaches; empty: nowhere.
 	MetricsAddr string `env:"INGEST_METRICS_ADDR"`
+	Tracing
 	Log
 }
 
@@ -119,6 +120,7 @@ type Worker struct {
 	RecoveryTime time.Duration `env:"RECOVERY_TIME" envDefault:"15s" form:"a duration such as 15s"`
 	Reconcile
 	Retention
+	Tracing
 	Log
 }
 
@@ -138,6 +140,7 @@ type Operator struct {
 	ExtraFields    []string `env:"CHECKOUT_EXTRA_FIELDS"`
 	Reconcile
 	Retention
+	Tracing
 	Log
 }
 
@@ -155,7 +158,7 @@ func ReadIngest(environ []string) (Ingest, error) {
 		return Ingest{}, err
 	}
 	c.WebhookSecrets = secrets
-	return c, required("DATABASE_URL", c.URL)
+	return c, errors.Join(required("DATABASE_URL", c.URL), c.checkTracing())
 }
 
 // ReadWorker reads the environment of cmd/worker. Errors name the variable.
@@ -164,7 +167,7 @@ func ReadWorker(environ []string) (Worker, error) {
 	if _, err := read(environ, &c); err != nil {
 		return Worker{}, err
 	}
-	return c, errors.Join(required("DATABASE_URL", c.URL), required("POLAR_ACCESS_TOKEN", c.AccessToken), c.checkPolar(), c.checkRecoveryTime(), c.checkReconcile(), c.checkRetention())
+	return c, errors.Join(required("DATABASE_URL", c.URL), required("POLAR_ACCESS_TOKEN", c.AccessToken), c.checkPolar(), c.checkRecoveryTime(), c.checkReconcile(), c.checkRetention(), c.checkTracing())
 }
 
 // ReadOperator reads the environment of cmd/truenorth. Errors name the variable.
@@ -175,7 +178,7 @@ func ReadOperator(environ []string) (Operator, error) {
 		return Operator{}, err
 	}
 	c.WebhookSecrets = secrets
-	return c, errors.Join(c.checkPolar(), c.checkReconcile(), c.checkRetention())
+	return c, errors.Join(c.checkPolar(), c.checkReconcile(), c.checkRetention(), c.checkTracing())
 }
 
 func required(name string, value Secret) error {
