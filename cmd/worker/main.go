@@ -42,6 +42,9 @@ Environment:
   CHECKOUT_EXTRA_FIELDS    checkout fields newer than this release, comma separated
   WORKER_ADDR              where to listen (default 127.0.0.1:8081)
   CONSOLE_PASSWORD         opens the console to others than loopback
+  OTEL_EXPORTER_OTLP_ENDPOINT
+                           where traces go, such as http://127.0.0.1:4318 (default: nowhere);
+                           OpenTelemetry's other variables count too
   LOG_LEVEL                debug, info, warn or error (default info)
 Each secret may come from a file instead: DATABASE_URL_FILE, POLAR_ACCESS_TOKEN_FILE,
 CONSOLE_PASSWORD_FILE.

@@ -193,7 +193,7 @@ func (e *everyThird) ShouldSample(p sdktrace.SamplingParameters) sdktrace.Sampli
 
 func (*everyThird) Description() string { return "every third" }
 
-func TestNothingIsPaidWhereNothingIsTraced(t *testing.T) {
+func TestNothingIsMadeWhereNothingIsTraced(t *testing.T) {
 	t.Parallel()
 
 	s := storetest.New(t)
