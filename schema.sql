@@ -1488,6 +1488,12 @@ comment on table polar.checkout_field is 'Names that polar.create_checkout knows
 comment on column polar.checkout_field.name is 'Name of the field.';
 comment on column polar.checkout_field.extra is 'Let pass by CHECKOUT_EXTRA_FIELDS, not by this release.';
 
+-- A job that is written by SQL goes on in the trace of the transaction that writes it, where that says which it is:
+-- set local polar.traceparent = '00-...', in W3C's form. River's clients name the metadata themselves.
+alter table polar.river_job alter column metadata set default
+    case when current_setting('polar.traceparent', true) ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
+         then jsonb_build_object('traceparent', current_setting('polar.traceparent', true)) else '{}' end;
+
 create function polar.create_checkout(params jsonb, key text default null) returns uuid
     language plpgsql
     security definer

@@ -197,7 +197,8 @@ func createCheckout(ctx context.Context, db interface {
 		return uuid.Nil, err
 	}
 	var id uuid.UUID
-	if err := db.QueryRow(ctx, "select polar.create_checkout($1::jsonb, $2::text)", string(raw), o.key).Scan(&id); err != nil {
+	sql, args := withinTrace(ctx, "-- name: CreateCheckout :one\nselect polar.create_checkout($1::jsonb, $2::text)", string(raw), o.key)
+	if err := db.QueryRow(ctx, sql, args...).Scan(&id); err != nil {
 		return uuid.Nil, fmt.Errorf("creating a checkout request: %w", err)
 	}
 	return id, nil
@@ -253,7 +254,7 @@ type CheckoutRequest struct {
 
 // Request reads a checkout request. Errors: ErrRequestNotFound.
 func (c *Client) Request(ctx context.Context, id uuid.UUID) (CheckoutRequest, error) {
-	rows, err := c.pool.Query(ctx, `
+	rows, err := c.pool.Query(ctx, `-- name: CheckoutRequest :one
 		select r.id, coalesce(r.key, ''), coalesce(r.external_customer_id, ''), r.state,
 		       coalesce(r.checkout_id, '00000000-0000-0000-0000-000000000000'), coalesce(r.url, ''),
 		       coalesce(r.expires_at, '0001-01-01 00:00:00+00'), coalesce(r.error, ''), r.created_at, r.updated_at

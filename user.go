@@ -28,7 +28,8 @@ func linkUser(ctx context.Context, db interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }, userID string,
 ) (linked int, err error) {
-	if err := db.QueryRow(ctx, "select polar.link_user($1::text)", userID).Scan(&linked); err != nil {
+	sql, args := withinTrace(ctx, "-- name: LinkUser :one\nselect polar.link_user($1::text)", userID)
+	if err := db.QueryRow(ctx, sql, args...).Scan(&linked); err != nil {
 		return 0, fmt.Errorf("linking local user %q: %w", userID, err)
 	}
 	return linked, nil

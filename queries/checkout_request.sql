@@ -12,6 +12,10 @@ returning r.attempt, r.params, r.posted_at, r.customer_id, (r.first_tried_at < n
 -- The three doors' way in: validated where it comes from, and again by the worker.
 select polar.create_checkout(@params::jsonb, sqlc.narg('key')::text)::uuid as id;
 
+-- name: CheckoutRequestCarryTrace :exec
+-- Has the jobs that are written by SQL in this transaction bear its trace; see the default of river_job.metadata.
+select set_config('polar.traceparent', @traceparent::text, true);
+
 -- name: CheckoutRequestFail :execrows
 update polar.checkout_request r
    set state = 'failed', error = @error::text, leased_until = null, posted_at = null, updated_at = now()

@@ -28,12 +28,12 @@ with batch as materialized (
       join polar.event_log l on l.webhook_id = k.webhook_id
       join polar.event_outcome o on o.seq = l.seq and o.state = 'failed'
 ), job as (
-    insert into polar.river_job (kind, args, queue, max_attempts)
-    select 'apply_events', jsonb_build_object('batch', b.number, 'size', greatest((select count(*) from stored), (select sum(octet_length(g.body)) / 16384 from given g))), 'events', 1000
+    insert into polar.river_job (kind, args, queue, max_attempts, metadata)
+    select 'apply_events', jsonb_build_object('batch', b.number, 'size', greatest((select count(*) from stored), (select sum(octet_length(g.body)) / 16384 from given g))), 'events', 1000, @metadata::jsonb
       from batch b
      where exists (select from stored)
     union all
-    select 'apply_events', jsonb_build_object('events', jsonb_agg(a.seq)), 'events', 1000
+    select 'apply_events', jsonb_build_object('events', jsonb_agg(a.seq)), 'events', 1000, @metadata::jsonb
       from again a
      where not a.bodiless
     having count(*) > 0
@@ -57,8 +57,8 @@ with stored as (
     on conflict (webhook_id) do nothing
     returning batch
 ), job as (
-    insert into polar.river_job (kind, args, queue, max_attempts)
-    select 'apply_events', jsonb_build_object('batch', s.batch, 'size', greatest(1, octet_length(@body::text) / 16384)), 'events', 1000
+    insert into polar.river_job (kind, args, queue, max_attempts, metadata)
+    select 'apply_events', jsonb_build_object('batch', s.batch, 'size', greatest(1, octet_length(@body::text) / 16384)), 'events', 1000, @metadata::jsonb
       from stored s
     returning case when @notify::boolean then pg_notify('polar.river_insert', '{"queue":"events"}')::text end as woken
 )
@@ -108,6 +108,13 @@ select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body, extract
   left join polar.event_outcome o on o.seq = l.seq
  where l.batch = any (array(select t.batch from taken t) || @batch::bigint) and o.state is distinct from 'applied' and l.body is not null
  order by l.seq;
+
+-- name: EventListTakenTraces :many
+-- The traces in which those jobs were inserted that this transaction has completed in EventTakeMany.
+select (j.metadata ->> 'traceparent')::text as traceparent
+  from polar.river_job j
+ where j.state = 'completed' and j.finalized_at = now() and j.kind = 'apply_events' and @worker::text = any (j.attempted_by)
+   and j.metadata ? 'traceparent';
 
 -- name: EventListBySeq :many
 select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body, extract(epoch from clock_timestamp() - l.received_at)::float8 as waited_seconds

@@ -24,6 +24,9 @@ Environment:
   POLAR_WEBHOOK_SECRETS    secrets of Polar's endpoint, comma separated (required)
   INGEST_ADDR              where to listen (default :8080)
   INGEST_METRICS_ADDR      where to serve metrics, such as 127.0.0.1:9080 (default: nowhere)
+  OTEL_EXPORTER_OTLP_ENDPOINT
+                           where traces go, such as http://127.0.0.1:4318 (default: nowhere);
+                           OpenTelemetry's other variables count too
   LOG_LEVEL                debug, info, warn or error (default info)
 Each secret may come from a file instead: DATABASE_URL_FILE, and
 POLAR_WEBHOOK_SECRETS_FILE with one secret a line.

@@ -9,11 +9,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -81,7 +83,7 @@ func TestArgumentsThatAreKnown(t *testing.T) {
 		}
 	}
 	help := runToEnd(t, nil, "--help").stdout
-	for _, variable := range []string{"DATABASE_URL", "POLAR_WEBHOOK_SECRETS", "INGEST_ADDR", ":8080", "LOG_LEVEL", "DATABASE_URL_FILE", "POLAR_WEBHOOK_SECRETS_FILE", ingest.Route, "/livez", "/readyz"} {
+	for _, variable := range []string{"DATABASE_URL", "POLAR_WEBHOOK_SECRETS", "INGEST_ADDR", ":8080", "OTEL_EXPORTER_OTLP_ENDPOINT", "LOG_LEVEL", "DATABASE_URL_FILE", "POLAR_WEBHOOK_SECRETS_FILE", ingest.Route, "/livez", "/readyz"} {
 		if !strings.Contains(help, variable) {
 			t.Errorf("the help does not speak of %s", variable)
 		}
@@ -110,23 +112,24 @@ func TestItRefusesToStartWithoutWhatItNeeds(t *testing.T) {
 		environ []string
 		says    string
 	}{
-		"nothing set":              {nil, "DATABASE_URL"},
-		"no secrets":               {[]string{database}, "POLAR_WEBHOOK_SECRETS"},
-		"empty secrets":            {[]string{database, "POLAR_WEBHOOK_SECRETS="}, "POLAR_WEBHOOK_SECRETS"},
-		"blank secret":             {[]string{database, "POLAR_WEBHOOK_SECRETS= "}, "POLAR_WEBHOOK_SECRETS"},
-		"an empty one among them":  {[]string{database, "POLAR_WEBHOOK_SECRETS=hidden_a,,hidden_b"}, "secret 2 of 3 is empty"},
-		"an empty one at the end":  {[]string{database, "POLAR_WEBHOOK_SECRETS=hidden_a,"}, "secret 2 of 2 is empty"},
-		"only commas":              {[]string{database, "POLAR_WEBHOOK_SECRETS=,"}, "POLAR_WEBHOOK_SECRETS"},
-		"only the prefix":          {[]string{database, "POLAR_WEBHOOK_SECRETS=whsec_"}, "POLAR_WEBHOOK_SECRETS"},
-		"the prefix among others":  {[]string{database, "POLAR_WEBHOOK_SECRETS=hidden_a,whsec_"}, "secret 2 of 2"},
-		"a line break":             {[]string{database, "POLAR_WEBHOOK_SECRETS=hidden_a\nhidden_b"}, "control character"},
-		"an empty file":            {[]string{database, "POLAR_WEBHOOK_SECRETS_FILE=" + empty}, "POLAR_WEBHOOK_SECRETS"},
-		"no such file":             {[]string{database, "POLAR_WEBHOOK_SECRETS_FILE=" + empty + "r"}, "POLAR_WEBHOOK_SECRETS_FILE"},
-		"both forms":               {[]string{database, "POLAR_WEBHOOK_SECRETS=hidden_a", "POLAR_WEBHOOK_SECRETS_FILE=" + empty}, "POLAR_WEBHOOK_SECRETS and POLAR_WEBHOOK_SECRETS_FILE"},
-		"no database":              {[]string{"POLAR_WEBHOOK_SECRETS=hidden_a"}, "DATABASE_URL"},
-		"an unreadable database":   {[]string{"DATABASE_URL=postgres://app:pg_password_1@db:port/", "POLAR_WEBHOOK_SECRETS=hidden_a"}, "DATABASE_URL"},
-		"an address that is none":  {[]string{database, "POLAR_WEBHOOK_SECRETS=hidden_a", "INGEST_ADDR=nowhere"}, "INGEST_ADDR"},
-		"a log level that is none": {[]string{database, "POLAR_WEBHOOK_SECRETS=hidden_a", "LOG_LEVEL=loud"}, "LOG_LEVEL"},
+		"nothing set":                {nil, "DATABASE_URL"},
+		"no secrets":                 {[]string{database}, "POLAR_WEBHOOK_SECRETS"},
+		"empty secrets":              {[]string{database, "POLAR_WEBHOOK_SECRETS="}, "POLAR_WEBHOOK_SECRETS"},
+		"blank secret":               {[]string{database, "POLAR_WEBHOOK_SECRETS= "}, "POLAR_WEBHOOK_SECRETS"},
+		"an empty one among them":    {[]string{database, "POLAR_WEBHOOK_SECRETS=hidden_a,,hidden_b"}, "secret 2 of 3 is empty"},
+		"an empty one at the end":    {[]string{database, "POLAR_WEBHOOK_SECRETS=hidden_a,"}, "secret 2 of 2 is empty"},
+		"only commas":                {[]string{database, "POLAR_WEBHOOK_SECRETS=,"}, "POLAR_WEBHOOK_SECRETS"},
+		"only the prefix":            {[]string{database, "POLAR_WEBHOOK_SECRETS=whsec_"}, "POLAR_WEBHOOK_SECRETS"},
+		"the prefix among others":    {[]string{database, "POLAR_WEBHOOK_SECRETS=hidden_a,whsec_"}, "secret 2 of 2"},
+		"a line break":               {[]string{database, "POLAR_WEBHOOK_SECRETS=hidden_a\nhidden_b"}, "control character"},
+		"an empty file":              {[]string{database, "POLAR_WEBHOOK_SECRETS_FILE=" + empty}, "POLAR_WEBHOOK_SECRETS"},
+		"no such file":               {[]string{database, "POLAR_WEBHOOK_SECRETS_FILE=" + empty + "r"}, "POLAR_WEBHOOK_SECRETS_FILE"},
+		"both forms":                 {[]string{database, "POLAR_WEBHOOK_SECRETS=hidden_a", "POLAR_WEBHOOK_SECRETS_FILE=" + empty}, "POLAR_WEBHOOK_SECRETS and POLAR_WEBHOOK_SECRETS_FILE"},
+		"no database":                {[]string{"POLAR_WEBHOOK_SECRETS=hidden_a"}, "DATABASE_URL"},
+		"an unreadable database":     {[]string{"DATABASE_URL=postgres://app:pg_password_1@db:port/", "POLAR_WEBHOOK_SECRETS=hidden_a"}, "DATABASE_URL"},
+		"an address that is none":    {[]string{database, "POLAR_WEBHOOK_SECRETS=hidden_a", "INGEST_ADDR=nowhere"}, "INGEST_ADDR"},
+		"a collector that is no URL": {[]string{database, "POLAR_WEBHOOK_SECRETS=hidden_a", "OTEL_EXPORTER_OTLP_ENDPOINT=hidden_collector"}, "OTEL_EXPORTER_OTLP_ENDPOINT"},
+		"a log level that is none":   {[]string{database, "POLAR_WEBHOOK_SECRETS=hidden_a", "LOG_LEVEL=loud"}, "LOG_LEVEL"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -356,5 +359,58 @@ func TestItServesWithSecretsFromFilesWhilePostgresIsAway(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	if log, err := p.end(); err != nil || strings.Contains(log, secret) {
 		t.Errorf("the program ended with %v and says %s", err, log)
+	}
+}
+
+func TestTracesFollowOpenTelemetrysVariables(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct {
+		environ []string
+		path    string // at which spans come; empty: none do
+		says    string
+	}{
+		"an endpoint":            {[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=URL"}, "/v1/traces", "truenorth-ingest"},
+		"an endpoint for traces": {[]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=URL/spans"}, "/spans", "truenorth-ingest"},
+		"a name":                 {[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=URL", "OTEL_SERVICE_NAME=shop"}, "/v1/traces", "shop"},
+		"attributes":             {[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=URL", "OTEL_RESOURCE_ATTRIBUTES=team=payments"}, "/v1/traces", "payments"},
+		"a sampler":              {[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=URL", "OTEL_TRACES_SAMPLER=always_off"}, "", ""},
+		"no exporter":            {[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=URL", "OTEL_TRACES_EXPORTER=none"}, "", ""},
+		"no SDK":                 {[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=URL", "OTEL_SDK_DISABLED=TRUE"}, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			var got []string
+			collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				mu.Lock()
+				defer mu.Unlock()
+				got = append(got, r.URL.Path+" "+string(body))
+			}))
+			defer collector.Close()
+			environ := []string{"DATABASE_URL=postgres://nobody@127.0.0.1:1/none", "POLAR_WEBHOOK_SECRETS=" + secret}
+			for _, variable := range c.environ {
+				environ = append(environ, strings.Replace(variable, "URL", collector.URL, 1))
+			}
+			p := start(t, environ...)
+			response, err := http.Post("http://"+p.addr+ingest.Route, "application/json", strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			p.signal(syscall.SIGTERM)
+			if log, err := p.end(); err != nil {
+				t.Fatalf("the program ended with %v: %s", err, log)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			switch all := strings.Join(got, " "); {
+			case c.path == "" && len(got) > 0:
+				t.Errorf("the collector got %q, want nothing", all)
+			case c.path != "" && (len(got) != 1 || !strings.HasPrefix(all, c.path+" ") || !strings.Contains(all, c.says) || !strings.Contains(all, "POST "+ingest.Route)):
+				t.Errorf("the collector got %q, want spans at %s that say %s", all, c.path, c.says)
+			}
+		})
 	}
 }

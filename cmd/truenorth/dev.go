@@ -95,11 +95,11 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 	}
 	ready := make(chan struct{}, 2)
 	group.Go(func() error {
-		return program.Ingest(ctx, cmdconfig.Ingest{Database: config.Database, WebhookSecrets: config.WebhookSecrets, Addr: config.IngestAddr},
+		return program.Ingest(ctx, cmdconfig.Ingest{Database: config.Database, WebhookSecrets: config.WebhookSecrets, Addr: config.IngestAddr, Tracing: config.Tracing},
 			logger.With(slog.String("program", "ingest")), func(net.Addr) { ready <- struct{}{} })
 	})
 	group.Go(func() error {
-		return program.Worker(ctx, cmdconfig.Worker{Database: config.Database, Polar: config.Polar, Addr: config.WorkerAddr, ExtraFields: config.ExtraFields, Reconcile: config.Reconcile, Retention: config.Retention},
+		return program.Worker(ctx, cmdconfig.Worker{Database: config.Database, Polar: config.Polar, Addr: config.WorkerAddr, ExtraFields: config.ExtraFields, Reconcile: config.Reconcile, Retention: config.Retention, Tracing: config.Tracing},
 			demo, logger.With(slog.String("program", "worker")), func(net.Addr) { ready <- struct{}{} })
 	})
 	group.Go(func() error {

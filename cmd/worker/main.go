@@ -45,6 +45,9 @@ Environment:
   CONSOLE_READER_PASSWORD  opens it for reading only
   CONSOLE_TRUSTED_PROXIES  proxies whose X-Forwarded-For and X-Forwarded-Host count,
                            such as 10.0.0.0/8, comma separated
+  OTEL_EXPORTER_OTLP_ENDPOINT
+                           where traces go, such as http://127.0.0.1:4318 (default: nowhere);
+                           OpenTelemetry's other variables count too
   LOG_LEVEL                debug, info, warn or error (default info)
 Each secret may come from a file instead: DATABASE_URL_FILE, POLAR_ACCESS_TOKEN_FILE,
 CONSOLE_PASSWORD_FILE, CONSOLE_READER_PASSWORD_FILE.

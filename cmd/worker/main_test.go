@@ -77,7 +77,7 @@ func TestArguments(t *testing.T) {
 	_, help, _ := runToEnd(t, nil, "--help")
 	for _, variable := range []string{
 		"DATABASE_URL", "POLAR_ACCESS_TOKEN", "POLAR_API_URL", "https://api.polar.sh/v1", "https://sandbox-api.polar.sh/v1", "POLAR_VERSION", "2026-10",
-		"POLAR_RATE_LIMIT", "500", "100", "RECONCILE_INTERVAL", "15m", "EVENT_RETENTION", "2160h", "INGEST_PUBLIC_URL", "POLAR_REENABLE_ENDPOINT", "WORKER_ADDR", "127.0.0.1:8081", "CONSOLE_PASSWORD", "LOG_LEVEL", "DATABASE_URL_FILE", "POLAR_ACCESS_TOKEN_FILE", "CONSOLE_PASSWORD_FILE",
+		"POLAR_RATE_LIMIT", "500", "100", "RECONCILE_INTERVAL", "15m", "EVENT_RETENTION", "2160h", "INGEST_PUBLIC_URL", "POLAR_REENABLE_ENDPOINT", "WORKER_ADDR", "127.0.0.1:8081", "CONSOLE_PASSWORD", "OTEL_EXPORTER_OTLP_ENDPOINT", "LOG_LEVEL", "DATABASE_URL_FILE", "POLAR_ACCESS_TOKEN_FILE", "CONSOLE_PASSWORD_FILE",
 	} {
 		if !strings.Contains(help, variable) {
 			t.Errorf("the help does not speak of %s", variable)

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
@@ -31,7 +33,8 @@ var (
 // committer stores deliveries that are in flight together in one transaction. One that comes alone is stored at once;
 // those that come while the writers are busy make the next batch.
 type committer struct {
-	store EventStore
+	store  EventStore
+	tracer trace.Tracer // nil: nothing is traced
 
 	mu       sync.Mutex
 	waiting  []*waiter
@@ -43,6 +46,7 @@ type committer struct {
 // waiter is a delivery and who waits for its commit.
 type waiter struct {
 	delivery  store.Delivery
+	span      trace.Span // of its request; nil where nothing is traced
 	since     time.Time
 	duplicate bool       // it was stored before
 	again     bool       // and failed then, so that it is tried again
@@ -139,7 +143,9 @@ func (c *committer) write(batch []*waiter) {
 // insert stores deliveries in one transaction. One that Postgres refuses does not fail its neighbours.
 func (c *committer) insert(ctx context.Context, batch []*waiter) {
 	_ = store.Isolate(batch, func(batch []*waiter) error {
+		ctx, span := c.startSpan(ctx, batch)
 		stored, err := c.store.InsertEvents(ctx, distinct(batch), c.mayWake())
+		endSpan(span, stored, err)
 		if errors.Is(err, store.ErrRefused) {
 			return err
 		}

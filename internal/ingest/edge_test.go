@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/truenorth-dev/truenorth/internal/ingest"
 	"github.com/truenorth-dev/truenorth/internal/polar"
@@ -49,10 +50,11 @@ type edge struct {
 }
 
 type edgeOptions struct {
-	secrets []string           // nil: standardSecret
-	clock   time.Time          // the verifier's; zero: the real one
-	events  ingest.EventStore  // nil: a database of the test's own
-	tune    func(*http.Server) // shortens limits; nil: the production ones
+	secrets []string             // nil: standardSecret
+	clock   time.Time            // the verifier's; zero: the real one
+	events  ingest.EventStore    // nil: a database of the test's own
+	tune    func(*http.Server)   // shortens limits; nil: the production ones
+	tracing trace.TracerProvider // nil: nothing is traced
 }
 
 func newEdge(t *testing.T, options edgeOptions) *edge {
@@ -74,8 +76,12 @@ func newEdge(t *testing.T, options edgeOptions) *edge {
 		verifier = verifier.WithClock(func() time.Time { return options.clock })
 	}
 	logger := slog.New(slog.NewJSONHandler(e.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	e.receiver = ingest.New(e.events, verifier, logger)
-	server := ingest.Server(e.receiver.Handler(), logger)
+	e.receiver = ingest.New(e.events, verifier, logger, ingest.WithTracing(options.tracing))
+	handler := e.receiver.Handler()
+	if options.tracing != nil {
+		handler = withSpans(options.tracing, handler)
+	}
+	server := ingest.Server(handler, logger)
 	if options.tune != nil {
 		options.tune(server)
 	}

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
@@ -44,6 +46,18 @@ type EventStore interface {
 	Ping(ctx context.Context) error
 }
 
+// Option changes how a Receiver works.
+type Option func(*Receiver)
+
+// WithTracing has the Receiver add to the span that a request is in, and makes a span of every commit. Nil: it does not.
+func WithTracing(provider trace.TracerProvider) Option {
+	return func(rc *Receiver) {
+		if provider != nil {
+			rc.committer.tracer = provider.Tracer("github.com/truenorth-dev/truenorth/internal/ingest")
+		}
+	}
+}
+
 // Receiver serves the routes of ingest.
 type Receiver struct {
 	store     EventStore
@@ -54,9 +68,12 @@ type Receiver struct {
 }
 
 // New makes a Receiver.
-func New(events EventStore, verifier *polar.Verifier, logger *slog.Logger) *Receiver {
+func New(events EventStore, verifier *polar.Verifier, logger *slog.Logger, options ...Option) *Receiver {
 	rc := &Receiver{store: events, verifier: verifier, logger: logger, committer: committer{store: events}}
 	rc.metrics = newMetrics(rc.committer.waitingNow)
+	for _, option := range options {
+		option(rc)
+	}
 	return rc
 }
 
@@ -127,8 +144,8 @@ func (rc *Receiver) receiveDelivery(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
 	var d store.Delivery
 	body := takeBuffer()
-	defer giveBuffer(body)          // by then nobody reads it: a delivery is answered once its commit is certain or has failed
-	v := rc.receive(w, r, body, &d) //nolint:contextcheck // a commit goes on without the client
+	defer giveBuffer(body) // by then nobody reads it: a delivery is answered once its commit is certain or has failed
+	v := rc.receive(w, r, body, &d)
 	switch v.status {
 	case http.StatusMethodNotAllowed:
 		w.Header().Set("Allow", http.MethodPost)
@@ -141,6 +158,9 @@ func (rc *Receiver) receiveDelivery(w http.ResponseWriter, r *http.Request) {
 	took := time.Since(started)
 	rc.metrics.count(v, took)
 
+	if rc.committer.tracer != nil {
+		describe(trace.SpanFromContext(r.Context()), d, v)
+	}
 	level := slog.LevelInfo
 	attrs := []slog.Attr{
 		slog.String("method", loggable(r.Method)), slog.Int("status", v.status), slog.Duration("took", took),
@@ -204,7 +224,10 @@ func (rc *Receiver) receive(rw http.ResponseWriter, r *http.Request, buffer *byt
 
 	// Only what is verified takes a place: nobody without the secret can keep Polar out.
 	w := waiter{delivery: *d}
-	if err := rc.committer.commit(&w); err != nil {
+	if rc.committer.tracer != nil {
+		w.span = trace.SpanFromContext(r.Context())
+	}
+	if err := rc.committer.commit(&w); err != nil { //nolint:contextcheck // a commit goes on without the client
 		if errors.Is(err, errFull) || errors.Is(err, errSlow) {
 			return verdict{status: http.StatusServiceUnavailable, body: `{"error":"too many deliveries at once, try again"}`, reason: reasonOverload}
 		}

@@ -71,12 +71,16 @@ func (r *Runner) applyBatch(ctx context.Context, args ApplyEventsArgs, attempt i
 	default:
 		var c *change
 		var readAt time.Time
+		var beside []string
 		err = r.store.InBoundedTx(ctx, r.timing.deadAfter, jobTimeout, func(tx *store.Tx) error {
 			taken, err := tx.TakeEvents(ctx, args.Batch, args.Size, r.id, mostTogether)
 			if err != nil {
 				return err
 			}
 			readAt, c = time.Now(), decodeEvents(taken)
+			if beside, err = r.tracing.taken(ctx, tx, r.id); err != nil {
+				return err
+			}
 			return r.applyChange(ctx, tx, c)
 		})
 		if !errors.Is(err, store.ErrRefused) {
@@ -84,6 +88,7 @@ func (r *Runner) applyBatch(ctx context.Context, args ApplyEventsArgs, attempt i
 				return 0, nil, err
 			}
 			r.observeLag(c.events, readAt)
+			r.tracing.applied(ctx, readAt, beside)
 			return len(c.events), c.failures(), nil
 		}
 		alone, err = r.store.ListEventsByBatch(ctx, args.Batch)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/riverqueue/river"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/truenorth-dev/truenorth"
 	"github.com/truenorth-dev/truenorth/internal/polar"
@@ -38,6 +40,7 @@ func (w *createCheckoutWorker) Work(ctx context.Context, job *river.Job[createCh
 	if err != nil || id == uuid.Nil {
 		return err
 	}
+	trace.SpanFromContext(ctx).SetAttributes(attribute.Stringer("truenorth.checkout_request", id))
 	claim, err := r.store.ClaimCheckoutRequest(ctx, id, job.ID, r.timing.checkoutLease, r.config.Patience)
 	if errors.Is(err, store.ErrNotFound) {
 		return r.whyNotClaimed(ctx, id)

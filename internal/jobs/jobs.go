@@ -19,6 +19,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/truenorth-dev/truenorth"
 	"github.com/truenorth-dev/truenorth/internal/polar"
@@ -112,6 +113,8 @@ type Config struct {
 	EndpointURL       string        // what Polar's endpoint has to have, as polar.EndpointURL gives it; "": not known
 	ReenableEndpoint  bool          // whether to enable it again when it is disabled
 	EventRetention    time.Duration // after which events go, as far as Polar cannot redeliver them; 0: never
+
+	Tracing trace.TracerProvider // nil: no job is traced
 }
 
 const (
@@ -132,6 +135,7 @@ type Runner struct {
 	timing timing
 	atWork atWork
 
+	tracing    tracing
 	reindexing reindexing
 	lag        prometheus.Histogram
 
@@ -157,6 +161,8 @@ func New(s *store.Store, config Config) (*Runner, error) {
 		logger: config.Logger,
 		timing: newTiming(config.RecoveryTime, config.API.Timeout),
 		lag:    newLag(),
+
+		tracing: newTracing(config.Tracing),
 	}
 	r.budget = newBudget(s, config.RateLimit, config.Logger)
 	config.API.Gate = r.budget.gate
@@ -189,6 +195,7 @@ func (r *Runner) newRiver() (*river.Client[pgx.Tx], error) {
 		Logger:       r.logger,
 		Workers:      workers,
 		Middleware:   []rivertype.Middleware{r.atWork.middleware()},
+		Plugins:      r.tracing.plugins(),
 		PeriodicJobs: r.periodicJobs(),
 		ErrorHandler: &errorHandler{logger: r.logger},
 		RetryPolicy:  retryPolicy{timing: r.timing},

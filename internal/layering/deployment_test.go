@@ -39,6 +39,13 @@ var environment = map[string]variable{
 	"CHECKOUT_EXTRA_FIELDS":   {services: []string{"worker"}},
 	"CONSOLE_PASSWORD":        {services: []string{"worker"}, byHand: true},
 	"WORKER_ADDR":             {services: []string{"worker"}},
+
+	"OTEL_EXPORTER_OTLP_ENDPOINT": {services: []string{"ingest", "worker"}},
+	"OTEL_EXPORTER_OTLP_HEADERS":  {services: []string{"ingest", "worker"}},
+	"OTEL_EXPORTER_OTLP_PROTOCOL": {services: []string{"ingest", "worker"}, value: "http/protobuf"},
+	"OTEL_RESOURCE_ATTRIBUTES":    {services: []string{"ingest", "worker"}},
+	"OTEL_TRACES_SAMPLER":         {services: []string{"ingest", "worker"}, value: "parentbased_always_on"},
+	"OTEL_TRACES_SAMPLER_ARG":     {services: []string{"ingest", "worker"}},
 }
 
 // setByCompose are the variables whose value is fixed in docker-compose.yml.

@@ -31,11 +31,12 @@ var (
 	uuid     = "github.com/google/uuid"
 	hooks    = "github.com/standard-webhooks/standard-webhooks/libraries"
 	chromedp = "github.com/chromedp/chromedp"
+	spans    = []string{"go.opentelemetry.io/otel/trace", "go.opentelemetry.io/otel/propagation"} // OpenTelemetry's API, without its SDK
 )
 
 // layers are the arrows of the design. The longest folder that fits a package counts.
 var layers = map[string]layer{
-	".":                        {libraries: []string{pgx, river, uuid}},
+	".":                        {libraries: append([]string{pgx, river, uuid}, spans...)},
 	"migrations":               {libraries: []string{}},
 	"internal/polar":           {libraries: []string{hooks, uuid}},
 	"internal/polarfake":       {libraries: []string{hooks, uuid}},
@@ -402,6 +403,7 @@ func TestEachRuleFindsItsBreach(t *testing.T) {
 		{"the fake imports polar", "internal/polarfake/a.go", importing("internal/polar"), "may not import internal/polar"},
 		{"root imports store", "a.go", importing("internal/store"), "may not import internal/store"},
 		{"an example imports River", "examples/shop/main.go", `package x; import _ "` + river + `"`, "may not import " + river},
+		{"root imports OpenTelemetry's SDK", "a.go", `package x; import _ "go.opentelemetry.io/otel/sdk/trace"`, "may not import go.opentelemetry.io/otel/sdk"},
 		{"an example imports internals", "examples/shop/main.go", importing("internal/store"), "may not import internal/store"},
 		{
 			"generated queries", "internal/store/storetest/a.go", importing("internal/store/internal/dbsqlc"),

@@ -42,8 +42,13 @@ type Config struct {
 	Version string // sent as Polar-Version; default [DefaultVersion]
 
 	HTTPClient *http.Client // default: one of its own; redirects are never followed
-	UserAgent  string       // default "truenorth"
-	Logger     *slog.Logger // default: none
+
+	// Around, if set, gives the transport that stands around the one that
+	// HTTP requests are made with. CallOf tells it what they are for.
+	Around func(http.RoundTripper) http.RoundTripper
+
+	UserAgent string       // default "truenorth"
+	Logger    *slog.Logger // default: none
 
 	Timeout    time.Duration // of one HTTP request, its answer included; default 15 s
 	MaxRetries int           // of a read that got no answer or a 5xx; default 2, negative for none
@@ -62,6 +67,15 @@ type Call struct {
 	Method  string
 	Route   string // such as "/v1/checkouts/{id}": fit for a metric's label
 	Attempt int    // 1 for the first, more for retries
+}
+
+type callKey struct{}
+
+// CallOf is the call that a request with this context is made for; its zero
+// value, if it is made for none.
+func CallOf(ctx context.Context) Call {
+	c, _ := ctx.Value(callKey{}).(Call)
+	return c
 }
 
 // ResponseInfo is what the head of an answer tells.
@@ -117,6 +131,9 @@ func New(config Config) (*API, error) {
 		transport = transport.Clone()
 		transport.MaxIdleConnsPerHost = 32
 		httpClient.Transport = transport
+	}
+	if config.Around != nil {
+		httpClient.Transport = config.Around(cmp.Or(httpClient.Transport, http.DefaultTransport))
 	}
 	// The token goes nowhere but where it was meant for.
 	httpClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

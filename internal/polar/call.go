@@ -181,7 +181,8 @@ func (a *API) attempt(ctx context.Context, c call, attempt int) (answer, *APIErr
 	ctx, cancel := context.WithTimeoutCause(ctx, a.config.Timeout, errTimeout)
 	defer cancel()
 	var connection connectionTrace
-	request, err := a.newRequest(httptrace.WithClientTrace(ctx, connection.clientTrace()), c)
+	requestCtx := context.WithValue(httptrace.WithClientTrace(ctx, connection.clientTrace()), callKey{}, this)
+	request, err := a.newRequest(requestCtx, c)
 	if err != nil {
 		return answer{}, notSent(err)
 	}

@@ -70,6 +70,9 @@ func (s *Store) AskForCheckout(ctx context.Context, params json.RawMessage, key 
 
 // CreateCheckoutRequest asks for a checkout in this transaction, as polar.create_checkout does. Errors: ErrRefused.
 func (t *Tx) CreateCheckoutRequest(ctx context.Context, params json.RawMessage, key string) (uuid.UUID, error) {
+	if err := t.carryTrace(ctx); err != nil {
+		return uuid.Nil, err
+	}
 	id, err := t.q.CheckoutRequestCreate(ctx, t.tx, params, orNil(key))
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("creating a checkout request: %w", interpret(err))

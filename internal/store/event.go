@@ -29,17 +29,20 @@ type Stored struct {
 
 // InsertEvents stores deliveries and the River job that applies them in one statement, hence one transaction. Only a
 // redelivery of a failed event whose body is no longer kept takes a second one.
-// wake notifies the workers at once; without it they find the job at their next poll. Errors: ErrUnavailable, ErrRefused.
+// The job goes on in the trace of ctx, if that is in one. wake notifies the workers at once; without it they find the job at
+// their next poll. Errors: ErrUnavailable, ErrRefused.
 func (s *Store) InsertEvents(ctx context.Context, deliveries []Delivery, wake bool) (Stored, error) {
 	return insertEvents(ctx, s.q, s.pool, deliveries, wake)
 }
 
 func insertEvents(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX, deliveries []Delivery, wake bool) (Stored, error) {
+	metadata := jobMetadata(ctx)
 	if len(deliveries) == 1 {
 		d := deliveries[0]
 		body, exact := bodyText(d.Body)
 		n, err := q.EventInsert(ctx, db, dbsqlc.EventInsertParams{
-			WebhookID: d.WebhookID, Type: d.Type, ObjectID: d.ObjectID, OccurredAt: storable(d.OccurredAt), Body: body, BodyBytes: exact, Notify: wake,
+			WebhookID: d.WebhookID, Type: d.Type, ObjectID: d.ObjectID, OccurredAt: storable(d.OccurredAt), Body: body, BodyBytes: exact,
+			Metadata: metadata, Notify: wake,
 		})
 		if err != nil {
 			return Stored{}, fmt.Errorf("inserting an event: %w", interpret(err))
@@ -50,7 +53,7 @@ func insertEvents(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX, delive
 	}
 	n := len(deliveries)
 	params := dbsqlc.EventInsertManyParams{
-		Notify: wake, WebhookIds: make([]string, n), Types: make([]string, n), ObjectIds: make([]string, n),
+		Metadata: metadata, Notify: wake, WebhookIds: make([]string, n), Types: make([]string, n), ObjectIds: make([]string, n),
 		OccurredAts: make([]time.Time, n), Bodies: make([]string, n), BodyBytes: make([][]byte, n),
 	}
 	for i, d := range deliveries {

@@ -35,9 +35,17 @@ type Store struct {
 	rates  *remembered[Rates]
 }
 
+// Option changes how a Store is opened.
+type Option func(*pgxpool.Config)
+
+// WithTracer has the driver tell tracer of every statement. Nil: it tells nobody.
+func WithTracer(tracer pgx.QueryTracer) Option {
+	return func(config *pgxpool.Config) { config.ConnConfig.Tracer = tracer }
+}
+
 // Open makes a Store for a connection URL or a libpq keyword string; applicationName shows in pg_stat_activity.
 // It does not connect: a program started while Postgres is away waits for it.
-func Open(databaseURL, applicationName string) (*Store, error) {
+func Open(databaseURL, applicationName string, options ...Option) (*Store, error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		// The driver's words may hold the password.
@@ -62,6 +70,9 @@ func Open(databaseURL, applicationName string) (*Store, error) {
 			return fmt.Errorf("turning off just-in-time compilation: %w", interpret(err))
 		}
 		return nil
+	}
+	for _, option := range options {
+		option(config)
 	}
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {

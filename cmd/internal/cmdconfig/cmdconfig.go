@@ -94,6 +94,7 @@ type Ingest struct {
 	Addr string `env:"INGEST_ADDR" envDefault:":8080"`
 	// MetricsAddr is where /metrics listens, which has no place beside what the internet reaches; empty: nowhere.
 	MetricsAddr string `env:"INGEST_METRICS_ADDR"`
+	Tracing
 	Log
 }
 
@@ -124,6 +125,7 @@ type Worker struct {
 	RecoveryTime time.Duration `env:"RECOVERY_TIME" envDefault:"15s" form:"a duration such as 15s"`
 	Reconcile
 	Retention
+	Tracing
 	Log
 }
 
@@ -143,6 +145,7 @@ type Operator struct {
 	ExtraFields    []string `env:"CHECKOUT_EXTRA_FIELDS"`
 	Reconcile
 	Retention
+	Tracing
 	Log
 }
 
@@ -160,7 +163,7 @@ func ReadIngest(environ []string) (Ingest, error) {
 		return Ingest{}, err
 	}
 	c.WebhookSecrets = secrets
-	return c, required("DATABASE_URL", c.URL)
+	return c, errors.Join(required("DATABASE_URL", c.URL), c.checkTracing())
 }
 
 // ReadWorker reads the environment of cmd/worker. Errors name the variable.
@@ -172,7 +175,7 @@ func ReadWorker(environ []string) (Worker, error) {
 	var err error
 	c.TrustedProxies, err = trustedProxies(env.ToMap(environ)[trustedProxiesName])
 	return c, errors.Join(required("DATABASE_URL", c.URL), required("POLAR_ACCESS_TOKEN", c.AccessToken), c.checkPolar(), c.checkRecoveryTime(),
-		c.checkReconcile(), c.checkRetention(), c.checkConsole(), err)
+		c.checkReconcile(), c.checkRetention(), c.checkConsole(), c.checkTracing(), err)
 }
 
 func (c Worker) checkConsole() error {
@@ -217,7 +220,7 @@ func ReadOperator(environ []string) (Operator, error) {
 		return Operator{}, err
 	}
 	c.WebhookSecrets = secrets
-	return c, errors.Join(c.checkPolar(), c.checkReconcile(), c.checkRetention())
+	return c, errors.Join(c.checkPolar(), c.checkReconcile(), c.checkRetention(), c.checkTracing())
 }
 
 func required(name string, value Secret) error {

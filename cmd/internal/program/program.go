@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/truenorth-dev/truenorth/cmd/internal/cmdconfig"
+	"github.com/truenorth-dev/truenorth/cmd/internal/tracing"
 	"github.com/truenorth-dev/truenorth/internal/ingest"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
@@ -72,7 +73,13 @@ func Ingest(ctx context.Context, config cmdconfig.Ingest, logger *slog.Logger, r
 	if err != nil {
 		return err
 	}
-	s, err := store.Open(config.URL.Reveal(), "truenorth ingest") //nolint:contextcheck // it connects to nothing yet
+	tracer, err := tracing.Start(ctx, config.Tracing, "ingest", Version(), logger)
+	if err != nil {
+		return err
+	}
+	defer tracer.Stop() //nolint:contextcheck // ctx is over by then
+	logger = tracer.Logger(logger)
+	s, err := store.Open(config.URL.Reveal(), "truenorth ingest", store.WithTracer(tracer.Statements())) //nolint:contextcheck // it connects to nothing yet
 	if err != nil {
 		return err
 	}
@@ -81,7 +88,8 @@ func Ingest(ctx context.Context, config cmdconfig.Ingest, logger *slog.Logger, r
 	if err != nil {
 		return err
 	}
-	receiver := ingest.New(s, verifier, logger)
+	receiver := ingest.New(s, verifier, logger, ingest.WithTracing(tracer.Provider()))
+	handler := tracer.Webhooks(ingest.Route, receiver.Handler())
 	group, ctx := errgroup.WithContext(ctx)
 	if config.MetricsAddr != "" {
 		metrics, err := listen(ctx, "INGEST_METRICS_ADDR", config.MetricsAddr)
@@ -92,7 +100,7 @@ func Ingest(ctx context.Context, config cmdconfig.Ingest, logger *slog.Logger, r
 		mux.Handle("GET /metrics", metricsHandler(receiver))
 		group.Go(func() error { return serve(ctx, metrics, ingest.Server(mux, logger), logger, nil) })
 	}
-	group.Go(func() error { return serve(ctx, listener, ingest.Server(receiver.Handler(), logger), logger, ready) })
+	group.Go(func() error { return serve(ctx, listener, ingest.Server(handler, logger), logger, ready) })
 	return group.Wait()
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/truenorth-dev/truenorth"
 	"github.com/truenorth-dev/truenorth/cmd/internal/cmdconfig"
+	"github.com/truenorth-dev/truenorth/cmd/internal/tracing"
 	"github.com/truenorth-dev/truenorth/internal/console"
 	"github.com/truenorth-dev/truenorth/internal/httpapi"
 	"github.com/truenorth-dev/truenorth/internal/jobs"
@@ -24,7 +25,13 @@ import (
 // Worker works the jobs and serves the console until ctx ends; then it finishes the jobs that run, or gives them
 // back. demo is nil but in `truenorth dev`. ready, if not nil, gets the console's address.
 func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, logger *slog.Logger, ready func(net.Addr)) error {
-	s, err := store.Open(config.URL.Reveal(), "truenorth worker") //nolint:contextcheck // it connects to nothing yet
+	tracer, err := tracing.Start(ctx, config.Tracing, "worker", Version(), logger)
+	if err != nil {
+		return err
+	}
+	defer tracer.Stop() //nolint:contextcheck // ctx is over by then
+	logger = tracer.Logger(logger)
+	s, err := store.Open(config.URL.Reveal(), "truenorth worker", store.WithTracer(tracer.Statements())) //nolint:contextcheck // it connects to nothing yet
 	if err != nil {
 		return err
 	}
@@ -32,12 +39,12 @@ func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, lo
 	runner, err := jobs.New(s, jobs.Config{
 		API: polar.Config{
 			BaseURL: config.APIURL, Token: config.AccessToken.Reveal(), Version: config.Version,
-			UserAgent: "truenorth/" + Version(), Logger: logger, Timeout: config.Timeout,
+			UserAgent: "truenorth/" + Version(), Logger: logger, Timeout: config.Timeout, Around: tracer.Calls,
 		},
 		RecoveryTime: config.RecoveryTime,
 		RateLimit:    config.RequestsPerMinute(), ExtraFields: config.ExtraFields, Logger: logger,
 		ReconcileInterval: config.ReconcileInterval, EndpointURL: config.EndpointURL(), ReenableEndpoint: config.ReenableEndpoint,
-		EventRetention: config.EventRetention,
+		EventRetention: config.EventRetention, Tracing: tracer.Provider(),
 	})
 	if err != nil {
 		return err
@@ -58,7 +65,7 @@ func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, lo
 		answer(w, http.StatusOK, `{"status":"ok"}`)
 	})
 	mux.Handle("GET /metrics", metricsHandler(&statusCollector{store: s, runner: runner, logger: logger}, runner))
-	mux.Handle("/v1/", httpapi.New(httpapi.Config{Store: s, Client: client, Logger: logger, ExtraFields: config.ExtraFields}))
+	mux.Handle("/v1/", tracer.Requests(httpapi.New(httpapi.Config{Store: s, Client: client, Logger: logger, ExtraFields: config.ExtraFields})))
 	pages, err := console.New(console.Config{
 		Store: s, Client: client, Logger: logger, Password: config.ConsolePassword.Reveal(), ReaderPassword: config.ReaderPassword.Reveal(),
 		TrustedProxies: config.TrustedProxies, Demo: demo,
@@ -67,7 +74,7 @@ func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, lo
 		return err
 	}
 	defer pages.Close()
-	mux.Handle("/", pages)
+	mux.Handle("/", tracer.Requests(pages))
 	server := &http.Server{
 		Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: time.Minute,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError),

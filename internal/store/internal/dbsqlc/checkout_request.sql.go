@@ -86,6 +86,16 @@ func (q *Queries) CheckoutNewest(ctx context.Context, db DBTX) (time.Time, error
 	return created_at, err
 }
 
+const checkoutRequestCarryTrace = `-- name: CheckoutRequestCarryTrace :exec
+select set_config('polar.traceparent', $1::text, true)
+`
+
+// Has the jobs that are written by SQL in this transaction bear its trace; see the default of river_job.metadata.
+func (q *Queries) CheckoutRequestCarryTrace(ctx context.Context, db DBTX, traceparent string) error {
+	_, err := db.Exec(ctx, checkoutRequestCarryTrace, traceparent)
+	return err
+}
+
 const checkoutRequestClaim = `-- name: CheckoutRequestClaim :one
 update polar.checkout_request r
    set state = 'creating', attempt = r.attempt + 1, first_tried_at = coalesce(r.first_tried_at, now()), leased_until = now() + $1::interval, job_id = $2::bigint, updated_at = now()

@@ -7,6 +7,7 @@ package dbsqlc
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
@@ -58,10 +59,10 @@ with stored as (
     on conflict (webhook_id) do nothing
     returning batch
 ), job as (
-    insert into polar.river_job (kind, args, queue, max_attempts)
-    select 'apply_events', jsonb_build_object('batch', s.batch, 'size', greatest(1, octet_length($5::text) / 16384)), 'events', 1000
+    insert into polar.river_job (kind, args, queue, max_attempts, metadata)
+    select 'apply_events', jsonb_build_object('batch', s.batch, 'size', greatest(1, octet_length($5::text) / 16384)), 'events', 1000, $7::jsonb
       from stored s
-    returning case when $7::boolean then pg_notify('polar.river_insert', '{"queue":"events"}')::text end as woken
+    returning case when $8::boolean then pg_notify('polar.river_insert', '{"queue":"events"}')::text end as woken
 )
 select count(*)::bigint as stored from job
 `
@@ -73,6 +74,7 @@ type EventInsertParams struct {
 	OccurredAt time.Time
 	Body       string
 	BodyBytes  []byte
+	Metadata   json.RawMessage
 	Notify     bool
 }
 
@@ -85,6 +87,7 @@ func (q *Queries) EventInsert(ctx context.Context, db DBTX, arg EventInsertParam
 		arg.OccurredAt,
 		arg.Body,
 		arg.BodyBytes,
+		arg.Metadata,
 		arg.Notify,
 	)
 	var stored int64
@@ -119,19 +122,19 @@ with batch as materialized (
       join polar.event_log l on l.webhook_id = k.webhook_id
       join polar.event_outcome o on o.seq = l.seq and o.state = 'failed'
 ), job as (
-    insert into polar.river_job (kind, args, queue, max_attempts)
-    select 'apply_events', jsonb_build_object('batch', b.number, 'size', greatest((select count(*) from stored), (select sum(octet_length(g.body)) / 16384 from given g))), 'events', 1000
+    insert into polar.river_job (kind, args, queue, max_attempts, metadata)
+    select 'apply_events', jsonb_build_object('batch', b.number, 'size', greatest((select count(*) from stored), (select sum(octet_length(g.body)) / 16384 from given g))), 'events', 1000, $7::jsonb
       from batch b
      where exists (select from stored)
     union all
-    select 'apply_events', jsonb_build_object('events', jsonb_agg(a.seq)), 'events', 1000
+    select 'apply_events', jsonb_build_object('events', jsonb_agg(a.seq)), 'events', 1000, $7::jsonb
       from again a
      where not a.bodiless
     having count(*) > 0
     returning id
 ), woken as materialized (
     select pg_notify('polar.river_insert', '{"queue":"events"}')::text as done
-     where $7::boolean and exists (select from job)
+     where $8::boolean and exists (select from job)
 )
 select (select count(*) from stored)::bigint as stored,
        array(select a.webhook_id from again a where not a.bodiless)::text[] as again,
@@ -147,6 +150,7 @@ type EventInsertManyParams struct {
 	OccurredAts []time.Time
 	Bodies      []string
 	BodyBytes   [][]byte
+	Metadata    json.RawMessage
 	Notify      bool
 }
 
@@ -169,6 +173,7 @@ func (q *Queries) EventInsertMany(ctx context.Context, db DBTX, arg EventInsertM
 		arg.OccurredAts,
 		arg.Bodies,
 		arg.BodyBytes,
+		arg.Metadata,
 		arg.Notify,
 	)
 	var i EventInsertManyRow
@@ -274,6 +279,34 @@ func (q *Queries) EventListBySeq(ctx context.Context, db DBTX, seqs []int64) ([]
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const eventListTakenTraces = `-- name: EventListTakenTraces :many
+select (j.metadata ->> 'traceparent')::text as traceparent
+  from polar.river_job j
+ where j.state = 'completed' and j.finalized_at = now() and j.kind = 'apply_events' and $1::text = any (j.attempted_by)
+   and j.metadata ? 'traceparent'
+`
+
+// The traces in which those jobs were inserted that this transaction has completed in EventTakeMany.
+func (q *Queries) EventListTakenTraces(ctx context.Context, db DBTX, worker string) ([]string, error) {
+	rows, err := db.Query(ctx, eventListTakenTraces, worker)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var traceparent string
+		if err := rows.Scan(&traceparent); err != nil {
+			return nil, err
+		}
+		items = append(items, traceparent)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
