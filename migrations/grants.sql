@@ -38,6 +38,8 @@ begin
 
     -- The worker reads and writes all of it, but owns nothing.
     if to_regrole('polar_worker') is not null then
+        revoke execute on function polar.tell_changes(integer, interval) from public;
+        grant execute on function polar.tell_changes(integer, interval) to polar_worker;
         for relation in
             select c.relname, c.relkind from pg_class c
              where c.relnamespace = 'polar'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S') and pg_has_role(c.relowner, 'usage')

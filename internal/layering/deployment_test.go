@@ -38,6 +38,8 @@ var environment = map[string]variable{
 	"POLAR_REENABLE_ENDPOINT": {services: []string{"worker"}, value: "false"},
 	"CHECKOUT_EXTRA_FIELDS":   {services: []string{"worker"}},
 	"CONSOLE_PASSWORD":        {services: []string{"worker"}, byHand: true},
+	"CONSOLE_READER_PASSWORD": {services: []string{"worker"}},
+	"CONSOLE_TRUSTED_PROXIES": {services: []string{"worker"}},
 	"WORKER_ADDR":             {services: []string{"worker"}},
 
 	"OTEL_EXPORTER_OTLP_ENDPOINT": {services: []string{"ingest", "worker"}},
