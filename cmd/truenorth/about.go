@@ -24,9 +24,10 @@ type example struct{ line, does string }
 
 // document is the JSON that a command prints.
 type document struct {
-	when  string // with which flags, where not always
-	value any    // of the type that is printed
-	rows  string // the table or view that its fields are named after, if it is a row of one
+	when   string   // with which flags, where not always
+	value  any      // of the type that is printed
+	rows   string   // the table that its fields are named after, if it shows rows of one
+	beside []string // fields that are no columns of it
 }
 
 // described is every command.

@@ -237,7 +237,7 @@ func (conflictsListCommand) about() about {
 			{"truenorth conflicts list --exit-code", "for a script: is a person needed?"},
 		},
 		finds:  "a conflict is open (--exit-code)",
-		prints: []document{{value: []store.Conflict{}, rows: "polar.link_conflict"}},
+		prints: []document{{value: []store.Conflict{}, rows: "polar.link_conflict", beside: []string{"open"}}},
 	}
 }
 

@@ -41,7 +41,7 @@ Objects: ` + strings.Join(plurals(), ", ") + `.
 			{"truenorth reconcile orders --since 36h", "what is no older"},
 		},
 		finds:  "a dry run found drift (abandoned checkouts are none)",
-		prints: []document{{value: []reportedRun{}, rows: "polar.reconcile_run"}},
+		prints: []document{{value: []reportedRun{}, rows: "polar.reconcile_run", beside: []string{"drift"}}},
 	}
 }
 
