@@ -14,6 +14,8 @@ its job in one transaction, and then answers.
 
 Usage: ingest [--help | --version]
 
+  DATABASE_URL=postgres://app@db/app POLAR_WEBHOOK_SECRETS_FILE=/run/secrets/polar ingest
+
 It serves until it gets SIGTERM or SIGINT, then finishes what is in flight. Its log
 is JSON on standard error. Exit codes: 0 ended by a signal, 1 failed, 2 wrong usage.
 
@@ -33,9 +35,6 @@ Environment:
   LOG_LEVEL                debug, info, warn or error (default info)
 Each secret may come from a file instead: DATABASE_URL_FILE, and
 POLAR_WEBHOOK_SECRETS_FILE with one secret a line.
-
-Example:
-  DATABASE_URL=postgres://app@db/app POLAR_WEBHOOK_SECRETS_FILE=/run/secrets/polar ingest
 `
 
 func main() { os.Exit(program.Main("ingest", help, os.Args[1:], run)) }

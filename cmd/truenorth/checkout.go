@@ -129,7 +129,7 @@ func (c checkoutGetCommand) Run(ctx context.Context, e *environment) error {
 	defer s.Close()
 	request, err := s.GetCheckoutRequest(ctx, c.ID)
 	if errors.Is(err, store.ErrNotFound) {
-		return failure("see polar.checkout_request", "there is no checkout request %s", c.ID)
+		return failure("checkout create prints the id of a request, and polar.checkout_request holds them all", "%w", err)
 	}
 	if err != nil {
 		return err

@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
-	kongcompletion "github.com/jotaen/kong-completion"
 	predict "github.com/posener/complete"
+	"github.com/willabides/kongplete"
 )
 
 type completionCommand struct {
@@ -72,7 +72,7 @@ func completes(environ []string) bool {
 
 // complete answers it, and ends the program.
 func complete(parser *kong.Kong) {
-	kongcompletion.Register(parser, kongcompletion.WithPredictors(map[string]predict.Predictor{
+	kongplete.Complete(parser, kongplete.WithPredictors(map[string]predict.Predictor{
 		"objects": predict.PredictSet(plurals()...),
 		"files":   predict.PredictFiles("*"),
 		"folders": predict.PredictDirs("*"),

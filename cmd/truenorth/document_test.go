@@ -23,7 +23,7 @@ func compareDocument(t *testing.T, want string) {
 	t.Helper()
 	path := filepath.Join("..", "..", "docs", "cli.md")
 	if *update {
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil { //nolint:gosec // a document, for everybody
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

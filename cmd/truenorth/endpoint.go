@@ -315,11 +315,10 @@ func (c endpointRedeliverCommand) Run(ctx context.Context, e *environment) error
 	}
 	bar.close()
 	err = e.print(results, func(w io.Writer) error {
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		for _, r := range results {
-			fmt.Fprintf(table, "%s\t%s\n", r.WebhookID, cmp.Or(r.Error, "Polar sends it again"))
+			fmt.Fprintf(w, "%s\t%s\n", r.WebhookID, cmp.Or(r.Error, "Polar sends it again")) // for cut
 		}
-		return table.Flush()
+		return nil
 	})
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -130,8 +131,8 @@ func (o *tour) shows(want int, args ...string) string {
 	return stdout
 }
 
-// json runs a command with --json, sees that what it prints is one document of the form that is promised, and gives it.
-func (o *tour) json(want int, args ...string) any {
+// json runs a command with --json, sees that what it prints is one document of a form that is promised.
+func (o *tour) json(want int, args ...string) {
 	o.t.Helper()
 	args = append(args, "--json")
 	stdout, stderr := o.run(want, args...)
@@ -150,12 +151,11 @@ func (o *tour) json(want int, args ...string) any {
 			if d.rows != "" {
 				o.compareRows(d, printed)
 			}
-			return printed
+			return
 		}
 		faults = append(faults, fault)
 	}
 	o.t.Fatalf("truenorth %s prints\n%s\nwhich is none of the documents that it promises:\n%s", strings.Join(args, " "), stdout, strings.Join(faults, "\n"))
-	return nil
 }
 
 func decoded(t *testing.T, text string) any {
@@ -273,7 +273,7 @@ func (o *tour) conflict(customer, user string) string {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	return fmt.Sprint(id)
+	return strconv.FormatInt(id, 10)
 }
 
 // event stores an event of a customer, as ingest would.
@@ -290,15 +290,6 @@ func (o *tour) event(customer, email string) {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-}
-
-func field(t *testing.T, object any, name string) string {
-	t.Helper()
-	fields, ok := object.(map[string]any)
-	if !ok || fields[name] == nil {
-		t.Fatalf("%v has no %s", object, name)
-	}
-	return fmt.Sprint(fields[name])
 }
 
 // guided walks the whole way.

@@ -14,6 +14,8 @@ checkout sessions and stores their URLs.
 
 Usage: worker [--help | --version]
 
+  DATABASE_URL=postgres://app@db/app POLAR_ACCESS_TOKEN_FILE=/run/secrets/token worker
+
 It serves until it gets SIGTERM or SIGINT, then finishes what is in flight. Its log
 is JSON on standard error. Exit codes: 0 ended by a signal, 1 failed, 2 wrong usage.
 
@@ -54,9 +56,6 @@ Environment:
   LOG_LEVEL                debug, info, warn or error (default info)
 Each secret may come from a file instead: DATABASE_URL_FILE, POLAR_ACCESS_TOKEN_FILE,
 CONSOLE_PASSWORD_FILE, CONSOLE_READER_PASSWORD_FILE.
-
-Example:
-  DATABASE_URL=postgres://app@db/app POLAR_ACCESS_TOKEN_FILE=/run/secrets/token worker
 `
 
 func main() { os.Exit(program.Main("worker", help, os.Args[1:], run)) }

@@ -217,9 +217,13 @@ func TestAPeriodThatPolarCannotAnswerForIsHalved(t *testing.T) {
 		}
 		fake.ServeHTTP(w, r)
 	})
-	gaps, err := e.runner.FillGaps(t.Context(), e.clock.now().Add(-80*time.Hour), nil)
+	var told []int // how many were stored, each time
+	gaps, err := e.runner.FillGaps(t.Context(), e.clock.now().Add(-80*time.Hour), func(g jobs.Gaps) { told = append(told, g.Stored) })
 	if err != nil || gaps.Stored != 3*eventsEach {
 		t.Errorf("%+v, %v; want all %d events stored", gaps, err, 3*eventsEach)
+	}
+	if len(told) < 2 || !slices.IsSorted(told) || told[len(told)-1] != gaps.Stored {
+		t.Errorf("whoever waits is told of %v stored events, in the end there are %d", told, gaps.Stored)
 	}
 	failed := 0
 	for _, r := range e.asked.take(listDeliveries) {
