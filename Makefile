@@ -57,6 +57,10 @@ generate-check: $(SQLC) ## fail if generate would change anything
 sdk-check: ## run Polar's official npm client against the fake Polar (needs node and npm)
 	bash internal/polarfake/sdkcheck/run.sh
 
+.PHONY: docs
+docs: ## write docs/cli.md from the commands and what they print
+	$(WITHPG) go test -count=1 -timeout 5m -run '^TestTheTour' ./cmd/truenorth -args -update
+
 .PHONY: build
 build: ## build the static programs into bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/ ./cmd/ingest ./cmd/worker ./cmd/truenorth

@@ -14,6 +14,11 @@ its job in one transaction, and then answers.
 
 Usage: ingest [--help | --version]
 
+  DATABASE_URL=postgres://app@db/app POLAR_WEBHOOK_SECRETS_FILE=/run/secrets/polar ingest
+
+It serves until it gets SIGTERM or SIGINT, then finishes what is in flight. Its log
+is JSON on standard error. Exit codes: 0 ended by a signal, 1 failed, 2 wrong usage.
+
 Routes:
   POST /webhooks/polar   where Polar's endpoint points
   GET  /livez, /readyz   probes

@@ -76,7 +76,7 @@ func TestArgumentsThatAreKnown(t *testing.T) {
 	t.Parallel()
 
 	for arg, want := range map[string]string{
-		"--help": "POLAR_WEBHOOK_SECRETS", "-h": "POLAR_WEBHOOK_SECRETS", "help": "Routes:", "--version": "ingest ", "-version": "ingest ",
+		"--help": "POLAR_WEBHOOK_SECRETS", "-h": "POLAR_WEBHOOK_SECRETS", "help": "Routes:", "--version": "ingest ", "version": "(go1.", "-version": "ingest ",
 	} {
 		if got := runToEnd(t, nil, arg); got.code != 0 || !strings.Contains(got.stdout, want) || got.stderr != "" {
 			t.Errorf("ingest %s: %+v, want code 0 and %q on standard output alone", arg, got, want)

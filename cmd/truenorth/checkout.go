@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"text/tabwriter"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/truenorth-dev/truenorth"
+	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
 type checkoutCommand struct {
@@ -26,7 +28,23 @@ type checkoutCreateCommand struct {
 	SuccessURL         string        `help:"Where the buyer goes after paying." placeholder:"URL"`
 	Key                string        `help:"Idempotency key: the same key gives the same live request."`
 	Wait               time.Duration `help:"Wait so long for the URL and print it."`
-	JSON               bool          `help:"Print the request as JSON."`
+}
+
+func (checkoutCommand) about() about {
+	return about{text: `A request is queued, and a worker creates the checkout at Polar; the request then has its URL.`}
+}
+
+func (checkoutCreateCommand) about() about {
+	return about{
+		text:  "It prints the id of the request; with --wait the URL, once a worker has created the checkout.",
+		needs: "DATABASE_URL",
+		reads: "CHECKOUT_EXTRA_FIELDS",
+		examples: []example{
+			{"truenorth checkout create --product 2d4cc5b2-6a9e-4f4c-8d5e-0f2f8a2b7f10 --external-customer-id usr_ada --wait 30s", ""},
+			{"truenorth checkout create --params - < checkout.json", "Polar's own document"},
+		},
+		prints: []document{{value: store.CheckoutRequest{}, rows: "polar.checkout_request"}},
+	}
 }
 
 // Run validates before it queues, as every door does.
@@ -48,31 +66,26 @@ func (c checkoutCreateCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	id := request.ID
-	if c.Wait == 0 && !c.JSON {
-		fmt.Fprintln(e.stdout, id)
-		return nil
-	}
+	shown := id.String()
 	if c.Wait > 0 {
 		client := truenorth.NewClient(s.Pool())
 		defer client.Close()
 		waitCtx, cancel := context.WithTimeout(ctx, c.Wait)
 		defer cancel()
-		url, err := client.AwaitURL(waitCtx, id)
-		if err != nil {
+		if shown, err = client.AwaitURL(waitCtx, id); err != nil {
 			return err
 		}
-		if !c.JSON {
-			fmt.Fprintln(e.stdout, url)
-			return nil
+		if request, err = s.GetCheckoutRequest(ctx, id); err != nil {
+			return err
 		}
 	}
-	return printRequest(ctx, e, id)
+	return e.print(request, linef("%s", shown))
 }
 
 func (c checkoutCreateCommand) params(stdin io.Reader) (json.RawMessage, error) {
 	if c.Params != "" {
 		if len(c.Product) > 0 || c.ExternalCustomerID != "" || c.Email != "" || c.SuccessURL != "" {
-			return nil, errors.New("--params is the whole document: give it, or the other flags")
+			return nil, usage("give it, or the other flags", "--params is the whole document")
 		}
 		if c.Params != "-" {
 			return json.RawMessage(c.Params), nil
@@ -84,7 +97,7 @@ func (c checkoutCreateCommand) params(stdin io.Reader) (json.RawMessage, error) 
 		return params, nil
 	}
 	if len(c.Product) == 0 {
-		return nil, &exitError{code: exitUsage, err: errors.New("nothing to sell: give --product, or the whole document as --params")}
+		return nil, usage("give --product, or the whole document as --params", "nothing to sell")
 	}
 	params, err := json.Marshal(truenorth.CheckoutParams{
 		Products: c.Product, ExternalCustomerID: c.ExternalCustomerID, CustomerEmail: c.Email, SuccessURL: c.SuccessURL,
@@ -99,19 +112,48 @@ type checkoutGetCommand struct {
 	ID uuid.UUID `arg:"" help:"Id of the request."`
 }
 
-func (c checkoutGetCommand) Run(ctx context.Context, e *environment) error {
-	return printRequest(ctx, e, c.ID)
+func (checkoutGetCommand) about() about {
+	return about{
+		needs:    "DATABASE_URL",
+		examples: []example{{"truenorth checkout get 7f0f4e0e-4c0d-4a53-9d5e-5f7f5d1c2a11", ""}},
+		prints:   []document{{value: store.CheckoutRequest{}, rows: "polar.checkout_request"}},
+	}
 }
 
-func printRequest(ctx context.Context, e *environment, id uuid.UUID) error {
+// Run shows a request, and no more than the table holds.
+func (c checkoutGetCommand) Run(ctx context.Context, e *environment) error {
 	s, err := e.openStore()
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	request, err := s.GetCheckoutRequest(ctx, id)
+	request, err := s.GetCheckoutRequest(ctx, c.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return failure("checkout create prints the id of a request, and polar.checkout_request holds them all", "%w", err)
+	}
 	if err != nil {
 		return err
 	}
-	return printJSON(e.stdout, request)
+	return e.print(request, func(w io.Writer) error { return printRequest(w, request) })
+}
+
+func printRequest(out io.Writer, r store.CheckoutRequest) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "request\t%s\nstate\t%s\n", r.ID, r.State)
+	for _, field := range []struct {
+		name string
+		text *string
+	}{{"key", r.Key}, {"for", r.ExternalCustomerID}, {"URL", r.URL}, {"error", r.Error}} {
+		if field.text != nil {
+			fmt.Fprintf(w, "%s\t%s\n", field.name, *field.text)
+		}
+	}
+	if r.CheckoutID != nil {
+		fmt.Fprintf(w, "checkout\t%s\n", r.CheckoutID)
+	}
+	if r.ExpiresAt != nil {
+		fmt.Fprintf(w, "expires\t%s\n", shownTime(r.ExpiresAt))
+	}
+	fmt.Fprintf(w, "created\t%s\nupdated\t%s\nparams\t%s\n", shownTime(&r.CreatedAt), shownTime(&r.UpdatedAt), r.Params)
+	return w.Flush()
 }

@@ -14,8 +14,15 @@ import (
 )
 
 type conflictsShowCommand struct {
-	ID   int64 `arg:"" help:"Number of the conflict."`
-	JSON bool  `help:"Print JSON."`
+	ID int64 `arg:"" help:"Number of the conflict."`
+}
+
+func (conflictsShowCommand) about() about {
+	return about{
+		needs:    "DATABASE_URL",
+		examples: []example{{"truenorth conflicts show 17", "the customer, its checkouts and links, and what each verdict would do"}},
+		prints:   []document{{value: jobs.ConflictFile{}}},
+	}
 }
 
 func (c conflictsShowCommand) Run(ctx context.Context, e *environment) error {
@@ -31,10 +38,7 @@ func (c conflictsShowCommand) Run(ctx context.Context, e *environment) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(e.stdout, file)
-	}
-	return printConflictFile(e.stdout, file)
+	return e.print(file, func(w io.Writer) error { return printConflictFile(w, file) })
 }
 
 func printConflictFile(out io.Writer, file jobs.ConflictFile) error {

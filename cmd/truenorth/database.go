@@ -2,8 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -13,29 +18,64 @@ import (
 
 type migrateCommand struct{}
 
+func (migrateCommand) about() about {
+	return about{
+		text:     "It makes the database roles of docs/roles.md too, where this user may.",
+		needs:    "DATABASE_URL",
+		examples: []example{{"truenorth migrate", "before the programs of a new release start"}},
+		prints:   []document{{value: migrated{}}},
+	}
+}
+
+// migrated is what was done to the schema.
+type migrated struct {
+	Steps []store.Migration `json:"steps"`
+}
+
+// Run migrates, and names each step before it begins: one that rewrites many rows may take its time.
 func (migrateCommand) Run(ctx context.Context, e *environment) error {
 	s, err := e.openStore()
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	steps, err := s.Migrate(ctx, program.NewLogger(e.stderr, slog.LevelWarn, "truenorth"))
+	bar := newProgress(e)
+	steps, err := s.MigrateTelling(ctx, program.NewLogger(e.stderr, slog.LevelWarn, "truenorth"), func(next store.Migration) {
+		bar.step(fmt.Sprintf("migrating %s to version %d", next.Line, next.Version))
+	})
+	bar.close()
 	if err != nil {
 		return err
 	}
-	for _, step := range steps {
-		fmt.Fprintf(e.stdout, "migrated %s to version %d\n", step.Line, step.Version)
-	}
-	if len(steps) == 0 {
-		fmt.Fprintln(e.stdout, "the schema is the newest already")
-	}
-	return nil
+	return e.print(migrated{append([]store.Migration{}, steps...)}, func(w io.Writer) error {
+		for _, step := range steps {
+			fmt.Fprintf(w, "migrated %s to version %d\n", step.Line, step.Version)
+		}
+		if len(steps) == 0 {
+			fmt.Fprintln(w, "the schema is the newest already")
+		}
+		return nil
+	})
 }
 
 type statusCommand struct {
-	JSON bool `help:"Print JSON."`
+	ExitCode bool `help:"End with exit code 3 if something needs a person."`
 }
 
+func (statusCommand) about() about {
+	return about{
+		needs: "DATABASE_URL",
+		examples: []example{
+			{"truenorth status", ""},
+			{"truenorth status --exit-code", "for a script: is a person needed?"},
+			{"truenorth status --json | jq .open_conflicts", ""},
+		},
+		finds:  "something needs a person (--exit-code)",
+		prints: []document{{value: store.Status{}}},
+	}
+}
+
+// Run reads the status from the database alone.
 func (c statusCommand) Run(ctx context.Context, e *environment) error {
 	s, err := e.openStore()
 	if err != nil {
@@ -51,14 +91,51 @@ func (c statusCommand) Run(ctx context.Context, e *environment) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(e.stdout, status)
+	if err := e.print(status, func(w io.Writer) error { return printStatus(w, e.style, status) }); err != nil {
+		return err
 	}
-	lastEvent, oldestEvent := "never", "none"
-	if status.LastEventAt != nil && status.OldestEventAt != nil {
-		lastEvent, oldestEvent = status.LastEventAt.Local().Format(time.RFC3339), status.OldestEventAt.Local().Format(time.RFC3339)
+	if needs := needsPerson(status); c.ExitCode && len(needs) > 0 {
+		return &exitError{exitFound, errors.New("a person is needed: " + strings.Join(needs, ", ")), ""}
 	}
-	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	return nil
+}
+
+// needsPerson lists what does not mend by itself.
+func needsPerson(status store.Status) []string {
+	var needs []string
+	for _, n := range []struct {
+		many int64
+		what string
+	}{{status.OpenConflicts, "conflicts open"}, {status.Events["failed"], "events failed"}, {status.OpenDrift, "drift open"}} {
+		if n.many > 0 {
+			needs = append(needs, fmt.Sprintf("%d %s", n.many, n.what))
+		}
+	}
+	if sweepsFailed(status.LastRuns) {
+		needs = append(needs, "sweeps failed")
+	}
+	if status.Endpoint != nil && status.Endpoint.State == store.EndpointDark {
+		needs = append(needs, "Polar's endpoint does not send everything")
+	}
+	if status.WorkersAlive == 0 {
+		needs = append(needs, "no worker is alive")
+	}
+	return needs
+}
+
+func sweepsFailed(runs []store.ReconcileRun) bool {
+	return slices.ContainsFunc(runs, func(run store.ReconcileRun) bool { return run.State == store.RunFailed })
+}
+
+func printStatus(out io.Writer, style style, status store.Status) error {
+	alarming := func(is bool, text string) string {
+		if is {
+			return style.bad(text)
+		}
+		return text
+	}
+	many := func(n int64) string { return alarming(n > 0, strconv.FormatInt(n, 10)) }
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, line := range []struct {
 		name  string
 		value any
@@ -66,20 +143,20 @@ func (c statusCommand) Run(ctx context.Context, e *environment) error {
 		{"customers", status.Customers},
 		{"  linked", status.Linked},
 		{"  unlinked", status.Unlinked},
-		{"  conflicts open", status.OpenConflicts},
+		{"  conflicts open", many(status.OpenConflicts)},
 		{"checkout requests waiting", status.RequestsWaiting},
 		{"  open", status.RequestsOpen},
 		{"  succeeded", status.RequestsSucceeded},
 		{"  failed", status.RequestsFailed},
 		{"events waiting", status.Events["received"]},
-		{"  failed", status.Events["failed"]},
-		{"  last received", lastEvent},
-		{"  oldest kept", oldestEvent},
-		{"drift open", status.OpenDrift},
-		{"last sweeps", sweepsLine(status.LastRuns)},
-		{"endpoint", endpointLine(status.Endpoint)},
+		{"  failed", many(status.Events["failed"])},
+		{"  last received", timeOr(status.LastEventAt, "never")},
+		{"  oldest kept", timeOr(status.OldestEventAt, "none")},
+		{"drift open", many(status.OpenDrift)},
+		{"last sweeps", alarming(sweepsFailed(status.LastRuns), sweepsLine(status.LastRuns))},
+		{"endpoint", alarming(status.Endpoint != nil && status.Endpoint.State == store.EndpointDark, endpointLine(status.Endpoint))},
 		{"gaps filled", gapsLine(status.Gaps)},
-		{"workers alive", status.WorkersAlive},
+		{"workers alive", alarming(status.WorkersAlive == 0, strconv.FormatInt(status.WorkersAlive, 10))},
 	} {
 		fmt.Fprintf(w, "%s\t%v\n", line.name, line.value)
 	}
@@ -98,6 +175,28 @@ type usersMapCommand struct {
 	DeletedAt string `help:"Column of the time of a soft deletion, if there is one."`
 }
 
+func (usersMapCommand) about() about {
+	return about{
+		text:  "Nothing is copied: the view reads the table. The columns must be there; a column of times may be left out.",
+		needs: "DATABASE_URL",
+		examples: []example{
+			{"truenorth users map --table public.users --id id --email email", ""},
+			{"truenorth users map --table public.users --email '' --deleted-at deleted_at", "no addresses, and soft deletion"},
+		},
+		prints: []document{{value: mappedUsers{}}},
+	}
+}
+
+// mappedUsers is what polar.local_user shows now.
+type mappedUsers struct {
+	Table     string `json:"table"`
+	ID        string `json:"id"`
+	Email     string `json:"email"`
+	CreatedAt string `json:"created_at"`
+	DeletedAt string `json:"deleted_at"`
+	Indexed   bool   `json:"indexed"` // that an index serves look-ups by the id as text
+}
+
 func (c usersMapCommand) Run(ctx context.Context, e *environment) error {
 	s, err := e.openStore()
 	if err != nil {
@@ -108,9 +207,8 @@ func (c usersMapCommand) Run(ctx context.Context, e *environment) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.stdout, "polar.local_user now shows %s\n", c.Table)
 	if !indexed {
-		fmt.Fprintf(e.stderr, "warning: no index serves look-ups by %s as text, so links will read the whole table; create one:\n  create index concurrently on %s ((%s::text));\n", c.ID, c.Table, c.ID)
+		e.notef("warning: no index serves look-ups by %s as text, so links will read the whole table; create one:\n  create index concurrently on %s ((%s::text));", c.ID, c.Table, c.ID)
 	}
-	return nil
+	return e.print(mappedUsers{c.Table, c.ID, c.Email, c.CreatedAt, c.DeletedAt, indexed}, linef("polar.local_user now shows %s", c.Table))
 }

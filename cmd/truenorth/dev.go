@@ -1,11 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -26,15 +27,40 @@ import (
 )
 
 type devCommand struct {
-	Data     string `default:".truenorth" help:"Folder that keeps the database between runs." type:"path"`
+	Data     string `default:".truenorth" help:"Folder that keeps the database between runs." type:"path" predictor:"folders"`
 	FakeAddr string `default:"127.0.0.1:8082" help:"Where the fake Polar listens." placeholder:"HOST:PORT"`
 	Verbose  bool   `short:"v" help:"Log everything."`
 }
 
-// Help is shown by `truenorth dev --help`.
-func (devCommand) Help() string {
-	return `Without DATABASE_URL it starts a Postgres of its own and keeps its data in --data; without POLAR_ACCESS_TOKEN it starts
-a fake Polar. Set them to use yours; with a real Polar, POLAR_WEBHOOK_SECRETS is needed too.`
+func (devCommand) about() about {
+	return about{
+		text: `Without DATABASE_URL it starts a Postgres of its own and keeps its data in --data; without POLAR_ACCESS_TOKEN it starts
+a fake Polar. Set them to use yours; with a real Polar, POLAR_WEBHOOK_SECRETS is needed too. It runs until it is told to end (Ctrl-C).`,
+		reads:    "all that truenorth reads, INGEST_ADDR, WORKER_ADDR, RECONCILE_INTERVAL, EVENT_RETENTION",
+		examples: []example{{"truenorth dev", "nothing is needed"}, {"truenorth dev --verbose", "with the log of all that runs"}},
+		prints:   []document{{when: "once all runs", value: served{}}},
+	}
+}
+
+// served is where everything is.
+type served struct {
+	Console  string `json:"console_url"`
+	OpenAPI  string `json:"openapi_url"`
+	Webhooks string `json:"webhook_url"`
+	Polar    string `json:"polar_api_url"`
+	Database string `json:"database_url,omitempty"` // of our own server only: another's holds a password
+}
+
+func (s served) print(w io.Writer) error {
+	return linef(`
+  console   %s
+  for apps  %s (truenorth keys create NAME makes a key)
+  webhooks  %s
+  Polar     %s
+  database  %s
+
+Open the console, create a checkout, pay, and see the customer linked. Ctrl-C ends everything.`,
+		s.Console, s.OpenAPI, s.Webhooks, s.Polar, cmp.Or(s.Database, "as DATABASE_URL says"))(w)
 }
 
 // Run ends on Ctrl-C, with everything that it started.
@@ -47,7 +73,7 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 	config := e.config
 
 	if config.URL.Reveal() == "" {
-		fmt.Fprintln(e.stdout, "starting Postgres ...")
+		e.notef("starting Postgres ...")
 		pg, err := embeddedpg.Start(ctx, embeddedpg.Options{DataDir: filepath.Join(c.Data, "postgres"), Durable: true, Logger: logger})
 		if err != nil {
 			return err
@@ -110,16 +136,9 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 				return nil
 			}
 		}
-		fmt.Fprintf(e.stdout, `
-  console   http://%[1]s/
-  for apps  http://%[1]s/v1/openapi.json (truenorth keys create NAME makes a key)
-  webhooks  %[2]s
-  Polar     %[3]s
-  database  %[4]s
-
-Open the console, create a checkout, pay, and see the customer linked. Ctrl-C ends everything.
-`, dialable(config.WorkerAddr), ingestURL, config.APIURL, databaseHint(config.URL))
-		return nil
+		console := "http://" + dialable(config.WorkerAddr)
+		now := served{console + "/", console + "/v1/openapi.json", ingestURL, config.APIURL, ownDatabase(config.URL)}
+		return e.print(now, now.print)
 	})
 	return group.Wait()
 }
@@ -163,7 +182,7 @@ var demoProducts = []console.DemoProduct{
 // listProducts offers what the real organization sells.
 func listProducts(ctx context.Context, config cmdconfig.Operator, demo *console.Demo) error {
 	if len(config.WebhookSecrets) == 0 {
-		return errors.New("POLAR_ACCESS_TOKEN is set, so POLAR_WEBHOOK_SECRETS is needed too: the secret of Polar's webhook endpoint")
+		return failure("set it to the secret of Polar's webhook endpoint", "POLAR_ACCESS_TOKEN is set, so POLAR_WEBHOOK_SECRETS is needed too")
 	}
 	api, err := polar.New(polar.Config{BaseURL: config.APIURL, Token: config.AccessToken.Reveal(), Version: config.Version, UserAgent: "truenorth/" + program.Version()})
 	if err != nil {
@@ -192,10 +211,10 @@ func dialable(addr string) string {
 	return addr
 }
 
-// databaseHint is the URL where it is our own throw-away server's; another's holds a password.
-func databaseHint(url cmdconfig.Secret) string {
+// ownDatabase is the URL where it is our own throw-away server's; another's holds a password.
+func ownDatabase(url cmdconfig.Secret) string {
 	if strings.Contains(url.Reveal(), "@127.0.0.1:") {
 		return url.Reveal()
 	}
-	return "as DATABASE_URL says"
+	return ""
 }

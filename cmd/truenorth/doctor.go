@@ -14,15 +14,18 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
-type doctorCommand struct {
-	JSON bool `help:"Print JSON."`
-}
+type doctorCommand struct{}
 
-// Help is shown by `truenorth doctor --help`.
-func (doctorCommand) Help() string {
-	return `Looks at the database, its schema and rights, the secrets, the token and what it may read, Polar's endpoint, the clocks and the
+func (doctorCommand) about() about {
+	return about{
+		text: `Looks at the database, its schema and rights, the secrets, the token and what it may read, Polar's endpoint, the clocks and the
 users, and says what to do about each. It changes nothing, here or at Polar. Give it the environment of the program that is ill:
-what is not set is said to be so. Exit codes: 0 nothing is at fault, 3 something is.`
+what is not set is said to be so.`,
+		reads:    "all that truenorth reads",
+		examples: []example{{"truenorth doctor", ""}, {"docker compose run --rm worker /usr/local/bin/truenorth doctor", "with the worker's environment"}},
+		finds:    "something is at fault",
+		prints:   []document{{value: []diagnosis{}}},
+	}
 }
 
 // States of a diagnosis.
@@ -60,36 +63,31 @@ func (d *doctor) fault(check, detail, advice string) {
 	d.list = append(d.list, diagnosis{check, faultState, detail, advice})
 }
 
-func (c doctorCommand) Run(ctx context.Context, e *environment) error {
+func (doctorCommand) Run(ctx context.Context, e *environment) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var d doctor
 	d.database(ctx, e)
 	d.secrets(e)
 	d.polarSide(ctx, e)
-	var err error
-	if c.JSON {
-		err = printJSON(e.stdout, d.list)
-	} else {
-		err = d.print(e.stdout)
-	}
-	if err != nil {
+	if err := e.print(d.list, func(w io.Writer) error { return d.print(w, e.style) }); err != nil {
 		return err
 	}
 	for _, found := range d.list {
 		if found.State == faultState {
-			return &exitError{code: exitDrift}
+			return &exitError{code: exitFound}
 		}
 	}
 	return nil
 }
 
-func (d *doctor) print(w io.Writer) error {
+func (d *doctor) print(w io.Writer, style style) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	paint := map[string]func(string) string{wellState: style.good, warningState: style.warn, faultState: style.bad}
 	for _, found := range d.list {
-		fmt.Fprintf(table, "%s\t%s\t%s\n", found.State, found.Check, found.Detail)
+		fmt.Fprintf(table, "%s\t%s\t%s\n", paint[found.State](found.State), found.Check, found.Detail)
 		if found.Advice != "" {
-			fmt.Fprintf(table, "\t\t-> %s\n", found.Advice)
+			fmt.Fprintf(table, "%s\t\t-> %s\n", style.none(""), found.Advice)
 		}
 	}
 	return table.Flush()

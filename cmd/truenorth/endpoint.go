@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -19,7 +19,7 @@ import (
 )
 
 type endpointCommand struct {
-	Check     endpointCheckCommand     `cmd:"" help:"Ask Polar whether its webhook endpoint sends everything. Exits with 3 if something is wrong."`
+	Check     endpointCheckCommand     `cmd:"" help:"Ask Polar whether its webhook endpoint sends everything."`
 	Create    endpointCreateCommand    `cmd:"" help:"Make Polar's webhook endpoint, and print its secret once."`
 	Rotate    endpointRotateCommand    `cmd:"" help:"Change the secret without losing an event."`
 	Fill      endpointFillCommand      `cmd:"" help:"Store the events that never arrived, from Polar's list of failed deliveries."`
@@ -37,15 +37,20 @@ func (a at) endpointURL(e *environment) (string, error) {
 	}
 	full, err := cmdconfig.EndpointURL(a.URL)
 	if err != nil {
-		return "", fmt.Errorf("--url is %w: give one such as https://shop.example/webhooks/polar", err)
+		return "", usage("give one such as https://shop.example/webhooks/polar", "--url is %w", err)
 	}
 	return full, nil
 }
 
 // openPolar makes a client of Polar's API for a few calls that a person asks for.
 func (e *environment) openPolar() (*polar.API, error) {
+	if e.config.AccessToken.Reveal() == "" {
+		return nil, errNoToken
+	}
 	return polar.New(e.polarConfig())
 }
+
+var errNoToken = failure("set it, or POLAR_ACCESS_TOKEN_FILE to a file that holds it", "POLAR_ACCESS_TOKEN is not set")
 
 func (e *environment) polarConfig() polar.Config {
 	return polar.Config{
@@ -56,7 +61,28 @@ func (e *environment) polarConfig() polar.Config {
 type endpointCheckCommand struct {
 	at
 	Probe bool `help:"Also post to the URL, signed with the endpoint's secret, and see that ingest accepts it. Nothing is stored."`
-	JSON  bool `help:"Print JSON."`
+}
+
+func (endpointCommand) about() about {
+	return about{text: `docs/endpoint.md tells what can be wrong with Polar's webhook endpoint, and how its secret is changed.`}
+}
+
+func (endpointCheckCommand) about() about {
+	return about{
+		needs:    "POLAR_ACCESS_TOKEN",
+		reads:    "INGEST_PUBLIC_URL, POLAR_API_URL, POLAR_VERSION, POLAR_TIMEOUT",
+		examples: []example{{"truenorth endpoint check", ""}, {"truenorth endpoint check --probe", "also see that ingest accepts the secret"}},
+		finds:    "something is wrong",
+		prints:   []document{{value: shownReport{}}},
+	}
+}
+
+// shownReport is what is known of the endpoint, as JSON.
+type shownReport struct {
+	State     string                  `json:"state"`
+	URL       string                  `json:"url"`
+	Findings  []store.EndpointFinding `json:"findings"`
+	Endpoints []shownEndpoint         `json:"endpoints"`
 }
 
 // shownEndpoint is an endpoint without its secret.
@@ -87,18 +113,16 @@ func (c endpointCheckCommand) Run(ctx context.Context, e *environment) error {
 	if c.Probe {
 		report = report.Probe(ctx)
 	}
-	if c.JSON {
-		err = printJSON(e.stdout, shownReport(report))
-	} else {
-		err = c.print(e.stdout, report)
+	if err := e.print(showReport(report), func(w io.Writer) error { return printReport(w, e.style, report) }); err != nil {
+		return err
 	}
-	if err == nil && !report.IsFine() {
-		err = &exitError{code: exitDrift}
+	if !report.IsFine() {
+		return &exitError{code: exitFound}
 	}
-	return err
+	return nil
 }
 
-func shownReport(report jobs.EndpointReport) any {
+func showReport(report jobs.EndpointReport) shownReport {
 	endpoints := make([]shownEndpoint, 0, len(report.Endpoints))
 	for _, p := range report.Endpoints {
 		shown := shownEndpoint{
@@ -109,17 +133,16 @@ func shownReport(report jobs.EndpointReport) any {
 		}
 		endpoints = append(endpoints, shown)
 	}
-	return struct {
-		State     string                  `json:"state"`
-		URL       string                  `json:"url"`
-		Findings  []store.EndpointFinding `json:"findings"`
-		Endpoints []shownEndpoint         `json:"endpoints"`
-	}{report.State, report.URL, append([]store.EndpointFinding{}, report.Findings...), endpoints}
+	return shownReport{report.State, report.URL, append([]store.EndpointFinding{}, report.Findings...), endpoints}
 }
 
-func (c endpointCheckCommand) print(stdout io.Writer, report jobs.EndpointReport) error {
+func printReport(stdout io.Writer, style style, report jobs.EndpointReport) error {
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "state\t%s\n", report.State)
+	state := style.good(report.State)
+	if report.State != store.EndpointOK {
+		state = style.bad(report.State)
+	}
+	fmt.Fprintf(w, "state\t%s\n", state)
 	if report.URL != "" {
 		fmt.Fprintf(w, "URL\t%s\n", report.URL)
 	}
@@ -139,7 +162,16 @@ func (c endpointCheckCommand) print(stdout io.Writer, report jobs.EndpointReport
 type endpointCreateCommand struct {
 	at
 	Name string `default:"truenorth" help:"Name of the endpoint in Polar's settings."`
-	JSON bool   `help:"Print JSON."`
+}
+
+func (endpointCreateCommand) about() about {
+	return about{
+		text:     "The secret is printed alone on standard output, and kept nowhere.",
+		needs:    "POLAR_ACCESS_TOKEN",
+		reads:    "INGEST_PUBLIC_URL, POLAR_API_URL, POLAR_VERSION, POLAR_TIMEOUT",
+		examples: []example{{"truenorth endpoint create --url https://shop.example/webhooks/polar", ""}},
+		prints:   []document{{value: newEndpoint{}}},
+	}
 }
 
 func (c endpointCreateCommand) Run(ctx context.Context, e *environment) error {
@@ -148,7 +180,7 @@ func (c endpointCreateCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	if endpointURL == "" {
-		return errors.New("it is not known where Polar reaches ingest: set INGEST_PUBLIC_URL, or give --url")
+		return failure("set INGEST_PUBLIC_URL, or give --url", "it is not known where Polar reaches ingest")
 	}
 	api, err := e.openPolar()
 	if err != nil {
@@ -158,12 +190,10 @@ func (c endpointCreateCommand) Run(ctx context.Context, e *environment) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(e.stdout, newEndpoint{created.ID, created.URL, created.Secret.Reveal()})
+	if !e.json {
+		e.notef("made endpoint %s, which is sent %d types of events. Its secret is shown this once: set POLAR_WEBHOOK_SECRETS to it and start ingest.", created.ID, len(created.Events))
 	}
-	fmt.Fprintf(e.stderr, "made endpoint %s, which is sent %d types of events. Its secret is shown this once: set POLAR_WEBHOOK_SECRETS to it and start ingest.\n", created.ID, len(created.Events))
-	fmt.Fprintln(e.stdout, created.Secret.Reveal())
-	return nil
+	return e.print(newEndpoint{created.ID, created.URL, created.Secret.Reveal()}, linef("%s", created.Secret.Reveal()))
 }
 
 // newEndpoint is the one place where a secret is printed.
@@ -175,7 +205,19 @@ type newEndpoint struct {
 
 type endpointFillCommand struct {
 	Since sinceTime `help:"From when on: a time such as 2026-11-01T00:00:00Z, or how long ago, such as 48h. From where the last search ended by default, at first a week." placeholder:"WHEN"`
-	JSON  bool      `help:"Print JSON."`
+}
+
+func (endpointFillCommand) about() about {
+	return about{
+		text:  "A worker does so by itself every few minutes.",
+		needs: "DATABASE_URL, POLAR_ACCESS_TOKEN",
+		reads: "INGEST_PUBLIC_URL, POLAR_API_URL, POLAR_VERSION, POLAR_RATE_LIMIT, POLAR_TIMEOUT, LOG_LEVEL",
+		examples: []example{
+			{"truenorth endpoint fill", "from where the last search ended"},
+			{"truenorth endpoint fill --since 48h", ""},
+		},
+		prints: []document{{value: jobs.Gaps{}}},
+	}
 }
 
 func (c endpointFillCommand) Run(ctx context.Context, e *environment) error {
@@ -187,26 +229,33 @@ func (c endpointFillCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	defer s.Close()
-	gaps, err := runner.FillGaps(ctx, c.Since.Time)
+	gaps, err := e.fillGaps(ctx, runner, c.Since.Time)
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(e.stdout, gaps)
-	}
-	fmt.Fprintf(e.stdout, "searched %d failed deliveries from %s until %s: %d events that had not arrived are stored, %d are on their way again",
-		gaps.Deliveries, gaps.From.Local().Format(time.RFC3339), gaps.Until.Local().Format(time.RFC3339), gaps.Stored, gaps.Redelivered)
+	return e.print(gaps, func(w io.Writer) error { return printGaps(w, gaps) })
+}
+
+// fillGaps stores what never arrived, and shows how far it is.
+func (e *environment) fillGaps(ctx context.Context, runner *jobs.Runner, since time.Time) (jobs.Gaps, error) {
+	bar := newProgress(e)
+	defer bar.close()
+	return runner.FillGaps(ctx, since, func(gaps jobs.Gaps) { bar.show("reading failed deliveries", int64(gaps.Deliveries), 0) })
+}
+
+func printGaps(w io.Writer, gaps jobs.Gaps) error {
+	unusable := ""
 	if gaps.Unusable > 0 {
-		fmt.Fprintf(e.stdout, ", %d cannot be had from Polar", gaps.Unusable)
+		unusable = fmt.Sprintf(", %d cannot be had from Polar", gaps.Unusable)
 	}
-	fmt.Fprintln(e.stdout)
-	return nil
+	return linef("searched %d failed deliveries from %s until %s: %d events that had not arrived are stored, %d are on their way again%s",
+		gaps.Deliveries, shownTime(&gaps.From), shownTime(&gaps.Until), gaps.Stored, gaps.Redelivered, unusable)(w)
 }
 
 // openRunner makes a Runner that works no jobs: for its methods, within the budget that all processes share.
 func (e *environment) openRunner(endpointURL string) (*jobs.Runner, *store.Store, error) {
 	if e.config.AccessToken.Reveal() == "" {
-		return nil, nil, errors.New("POLAR_ACCESS_TOKEN is not set: set it, or POLAR_ACCESS_TOKEN_FILE to a file that holds it")
+		return nil, nil, errNoToken
 	}
 	s, err := e.openStore()
 	if err != nil {
@@ -224,45 +273,55 @@ func (e *environment) openRunner(endpointURL string) (*jobs.Runner, *store.Store
 }
 
 type endpointRedeliverCommand struct {
-	ID   []uuid.UUID `arg:"" name:"webhook-id" help:"Ids of events, as webhook_id of polar.event."`
-	JSON bool        `help:"Print JSON."`
+	ID []uuid.UUID `arg:"" name:"webhook-id" help:"Ids of events, as webhook_id of polar.event."`
 }
 
+func (endpointRedeliverCommand) about() about {
+	return about{
+		text:     "It fails where one of them is not sent again; the others are.",
+		needs:    "POLAR_ACCESS_TOKEN",
+		reads:    "POLAR_API_URL, POLAR_VERSION, POLAR_TIMEOUT",
+		examples: []example{{"truenorth endpoint redeliver 0b1c9d4e-6f1a-4c58-9d59-4d8e1a6b2c3d", ""}},
+		prints:   []document{{value: []redelivery{}}},
+	}
+}
+
+// redelivery is what Polar said of one event.
+type redelivery struct {
+	WebhookID uuid.UUID `json:"webhook_id"`
+	Asked     bool      `json:"asked"` // Polar sends it again
+	Error     string    `json:"error,omitempty"`
+}
+
+// Run asks for one event after the other.
 func (c endpointRedeliverCommand) Run(ctx context.Context, e *environment) error {
 	api, err := e.openPolar()
 	if err != nil {
 		return err
 	}
-	type result struct {
-		WebhookID uuid.UUID `json:"webhook_id"`
-		Asked     bool      `json:"asked"` // Polar sends it again
-		Error     string    `json:"error,omitempty"`
-	}
-	var results []result
+	bar := newProgress(e)
+	results := make([]redelivery, len(c.ID))
 	failed := 0
-	for _, id := range c.ID {
-		one := result{WebhookID: id, Asked: true}
+	for i, id := range c.ID {
+		bar.show("asking Polar for events", int64(i), int64(len(c.ID)))
+		results[i] = redelivery{WebhookID: id, Asked: true}
 		if err := api.RedeliverEvent(ctx, id); err != nil {
 			failed++
-			one.Asked, one.Error = false, err.Error()
+			results[i].Asked, results[i].Error = false, err.Error()
 			if polar.IsNotFound(err) {
-				one.Error = "Polar has no such event, or no longer"
+				results[i].Error = "Polar has no such event, or no longer"
 			}
 		}
-		results = append(results, one)
-		if c.JSON {
-			continue
-		}
-		if one.Asked {
-			fmt.Fprintf(e.stdout, "%s\tPolar sends it again\n", id)
-		} else {
-			fmt.Fprintf(e.stdout, "%s\t%s\n", id, one.Error)
-		}
 	}
-	if c.JSON {
-		if err := printJSON(e.stdout, results); err != nil {
-			return err
+	bar.close()
+	err = e.print(results, func(w io.Writer) error {
+		for _, r := range results {
+			fmt.Fprintf(w, "%s\t%s\n", r.WebhookID, cmp.Or(r.Error, "Polar sends it again")) // for cut
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %d events are not sent again", failed, len(c.ID))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -25,10 +24,27 @@ type fakePolarCommand struct {
 	Seed          uint64        `help:"Make the ids of objects depend on the requests alone, so that they can be repeated." placeholder:"N"`
 }
 
+func (fakePolarCommand) about() about {
+	return about{
+		text:  "It keeps nothing between runs, and takes any token. It serves until it is told to end (Ctrl-C).",
+		reads: "LOG_LEVEL",
+		examples: []example{
+			{"truenorth fake-polar", ""},
+			{"truenorth fake-polar --webhook-url http://127.0.0.1:8080/webhooks/polar --webhook-secret whsec_c2VjcmV0", "and send events to ingest"},
+		},
+		prints: []document{{when: "once it serves", value: servedFake{}}},
+	}
+}
+
+// servedFake is where the fake is.
+type servedFake struct {
+	APIURL string `json:"polar_api_url"`
+}
+
 func (c fakePolarCommand) Run(ctx context.Context, e *environment) error {
 	logger := program.NewLogger(e.stderr, e.config.Level, "fake-polar")
 	if (c.WebhookURL == "") != (c.WebhookSecret == "") {
-		return errors.New("--webhook-url and --webhook-secret go together")
+		return usage("give both, or neither", "--webhook-url and --webhook-secret go together")
 	}
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", c.Addr)
@@ -39,7 +55,7 @@ func (c fakePolarCommand) Run(ctx context.Context, e *environment) error {
 		WebhookURL: c.WebhookURL, WebhookSecret: c.WebhookSecret, PublicURL: c.PublicURL, Logger: logger,
 		RetryScale: c.RetryScale, AnswerDelay: c.AnswerDelay, RateLimit: c.RateLimit, BurstLimit: c.BurstLimit, Seed: c.Seed,
 	}, func(base string) {
-		fmt.Fprintf(e.stdout, "fake Polar: POLAR_API_URL=%s/v1 (any token)\n", base)
+		_ = e.print(servedFake{base + "/v1"}, linef("fake Polar: POLAR_API_URL=%s/v1 (any token)", base)) // it serves all the same
 	}, logger)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -26,11 +27,19 @@ type forgetCommand struct {
 	Customer string `arg:"" help:"The customer's id, or external:ID for the one who bears this external id."`
 	Reason   string `help:"Why: kept with the customer's id."`
 	Actor    string `help:"Who asks for it; the user of this machine by default."`
-	JSON     bool   `help:"Print JSON."`
 }
 
-// Help is shown by --help.
-func (forgetCommand) Help() string { return strings.TrimSpace(forgetHelp) }
+func (forgetCommand) about() about {
+	return about{
+		text:  forgetHelp,
+		needs: "DATABASE_URL",
+		examples: []example{
+			{"truenorth forget 0f6f3b0c-6d0e-4f0b-9f6e-2f1f3c1d2b3a --reason 'erasure request 4711'", ""},
+			{"truenorth forget external:usr_ada --reason 'account deleted'", "by the external id that Polar knows"},
+		},
+		prints: []document{{value: forgottenCustomer{}}},
+	}
+}
 
 // Run forgets a customer.
 func (c forgetCommand) Run(ctx context.Context, e *environment) error {
@@ -52,7 +61,7 @@ func (c forgetCommand) Run(ctx context.Context, e *environment) error {
 	if c.Actor == "" {
 		c.Actor = whoami()
 	}
-	bar := newProgress(e.stderr)
+	bar := newProgress(e)
 	forgotten, err := jobs.Forget(ctx, s, id, c.Actor, c.Reason, func(done int64) { bar.show("blanking events", done, 0) })
 	bar.close()
 	switch {
@@ -63,10 +72,7 @@ func (c forgetCommand) Run(ctx context.Context, e *environment) error {
 	case err != nil:
 		return fmt.Errorf("%w: run it again, it goes on where this one ended", err)
 	}
-	if c.JSON {
-		return c.printForgotten(e, forgotten)
-	}
-	return c.print(e, forgotten)
+	return e.print(shownForgotten(forgotten), func(w io.Writer) error { return printForgotten(w, forgotten) })
 }
 
 func (c forgetCommand) find(ctx context.Context, s *store.Store) (uuid.UUID, error) {
@@ -75,14 +81,14 @@ func (c forgetCommand) find(ctx context.Context, s *store.Store) (uuid.UUID, err
 	}
 	id, err := uuid.Parse(c.Customer)
 	if err != nil {
-		return uuid.Nil, fmt.Errorf("%q is no customer's id: give Polar's id (a UUID), or external: and the customer's external id", c.Customer)
+		return uuid.Nil, usage("give Polar's id (a UUID), or external: and the customer's external id", "%q is no customer's id", c.Customer)
 	}
 	return id, nil
 }
 
-func (c forgetCommand) print(e *environment, f jobs.Forgotten) error {
-	fmt.Fprintf(e.stdout, "customer %s is forgotten\n", f.Customer)
-	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+func printForgotten(out io.Writer, f jobs.Forgotten) error {
+	fmt.Fprintf(out, "customer %s is forgotten\n", f.Customer)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "TABLE\tROWS BLANKED")
 	for _, table := range slices.Sorted(maps.Keys(f.Blanked)) {
 		fmt.Fprintf(w, "%s\t%d\n", table, f.Blanked[table])
@@ -91,24 +97,27 @@ func (c forgetCommand) print(e *environment, f jobs.Forgotten) error {
 		return err
 	}
 	if f.DeletedAt.IsZero() {
-		fmt.Fprintf(e.stdout, "Polar still has this customer and the personal data: truenorth deletes nothing there. Delete it at Polar, with anonymize:\n"+
+		fmt.Fprintf(out, "Polar still has this customer and the personal data: truenorth deletes nothing there. Delete it at Polar, with anonymize:\n"+
 			"  DELETE /v1/customers/%s?anonymize=true\n", f.Customer)
 	} else {
-		fmt.Fprintf(e.stdout, "Polar deleted this customer at %s. If that was without anonymize, Polar still has the personal data.\n", f.DeletedAt.Local().Format(time.RFC3339))
+		fmt.Fprintf(out, "Polar deleted this customer at %s. If that was without anonymize, Polar still has the personal data.\n", f.DeletedAt.Local().Format(time.RFC3339))
 	}
 	return nil
 }
 
-func (c forgetCommand) printForgotten(e *environment, f jobs.Forgotten) error {
-	out := struct {
-		Customer  uuid.UUID        `json:"customer_id"`
-		Before    bool             `json:"forgotten_before"`
-		AtPolar   bool             `json:"still_at_polar"`
-		DeletedAt *time.Time       `json:"deleted_at_polar"`
-		Blanked   map[string]int64 `json:"blanked"`
-	}{Customer: f.Customer, Before: f.Before, AtPolar: f.DeletedAt.IsZero(), Blanked: f.Blanked}
-	if !out.AtPolar {
-		out.DeletedAt = &f.DeletedAt
+// forgottenCustomer is Forgotten as JSON.
+type forgottenCustomer struct {
+	Customer  uuid.UUID        `json:"customer_id"`
+	Before    bool             `json:"forgotten_before"`
+	AtPolar   bool             `json:"still_at_polar"`
+	DeletedAt *time.Time       `json:"deleted_at_polar"`
+	Blanked   map[string]int64 `json:"blanked"` // rows by table
+}
+
+func shownForgotten(f jobs.Forgotten) forgottenCustomer {
+	shown := forgottenCustomer{Customer: f.Customer, Before: f.Before, AtPolar: f.DeletedAt.IsZero(), Blanked: f.Blanked}
+	if !shown.AtPolar {
+		shown.DeletedAt = &f.DeletedAt
 	}
-	return printJSON(e.stdout, out)
+	return shown
 }

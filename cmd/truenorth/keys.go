@@ -1,14 +1,16 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io"
 	"text/tabwriter"
-	"time"
+
+	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
 type keysCommand struct {
@@ -17,9 +19,45 @@ type keysCommand struct {
 	Revoke keysRevokeCommand `cmd:"" help:"Make a key open nothing, from the next request on."`
 }
 
-// Help is shown by `truenorth keys --help`.
-func (keysCommand) Help() string {
-	return `Apps send a key to the worker's /v1 as "Authorization: Bearer KEY". GET /v1/openapi.json describes what is there.`
+func (keysCommand) about() about {
+	return about{text: `Apps send a key to the worker's /v1 as "Authorization: Bearer KEY". GET /v1/openapi.json describes what is there.`}
+}
+
+func (keysCreateCommand) about() about {
+	return about{
+		text:     "Only a hash of the key is stored. It is printed alone on standard output.",
+		needs:    "DATABASE_URL",
+		examples: []example{{"KEY=$(truenorth keys create shop)", ""}},
+		prints:   []document{{value: newKey{}}},
+	}
+}
+
+func (keysListCommand) about() about {
+	return about{
+		needs:    "DATABASE_URL",
+		examples: []example{{"truenorth keys list", ""}},
+		prints:   []document{{value: []store.APIKey{}, rows: "polar.api_key"}},
+	}
+}
+
+func (keysRevokeCommand) about() about {
+	return about{
+		needs:    "DATABASE_URL",
+		examples: []example{{"truenorth keys revoke shop", "what is made with it from now on is refused"}},
+		prints:   []document{{value: revokedKey{}}},
+	}
+}
+
+// newKey is the one place where a key is printed.
+type newKey struct {
+	Name string `json:"name"`
+	Key  string `json:"key"`
+}
+
+// revokedKey is a key that opens nothing any more.
+type revokedKey struct {
+	Name    string `json:"name"`
+	Revoked bool   `json:"revoked"`
 }
 
 type keysCreateCommand struct {
@@ -43,18 +81,17 @@ func (c keysCreateCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	if !stored {
-		return fmt.Errorf("a live key is named %q: give another name, or revoke that one first", c.Name)
+		return failure("give another name, or revoke that one first", "a live key is named %q", c.Name)
 	}
-	fmt.Fprintln(e.stdout, key)
-	fmt.Fprintln(e.stderr, "Keep it now: it is not shown again. Apps send it as Authorization: Bearer KEY.")
-	return nil
+	if !e.json {
+		e.notef("Keep it now: it is not shown again. Apps send it as Authorization: Bearer KEY.")
+	}
+	return e.print(newKey{c.Name, key}, linef("%s", key))
 }
 
-type keysListCommand struct {
-	JSON bool `help:"Print JSON."`
-}
+type keysListCommand struct{}
 
-func (c keysListCommand) Run(ctx context.Context, e *environment) error {
+func (keysListCommand) Run(ctx context.Context, e *environment) error {
 	s, err := e.openStore()
 	if err != nil {
 		return err
@@ -64,23 +101,17 @@ func (c keysListCommand) Run(ctx context.Context, e *environment) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(e.stdout, keys)
-	}
+	return e.print(keys, func(w io.Writer) error { return printKeys(w, keys) })
+}
+
+func printKeys(w io.Writer, keys []store.APIKey) error {
 	if len(keys) == 0 {
-		fmt.Fprintln(e.stdout, "There are no keys: truenorth keys create NAME makes one.")
-		return nil
+		return linef("There are no keys: truenorth keys create NAME makes one.")(w)
 	}
-	table := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "NAME\tCREATED\tLAST USED\tREVOKED")
-	moment := func(t *time.Time) string {
-		if t == nil {
-			return ""
-		}
-		return t.UTC().Format(time.RFC3339)
-	}
 	for _, k := range keys {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", k.Name, moment(&k.CreatedAt), cmp.Or(moment(k.LastUsedAt), "never"), cmp.Or(moment(k.RevokedAt), "no"))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", k.Name, shownTime(&k.CreatedAt), timeOr(k.LastUsedAt, "never"), timeOr(k.RevokedAt, "no"))
 	}
 	return table.Flush()
 }
@@ -95,9 +126,10 @@ func (c keysRevokeCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	defer s.Close()
-	if err := s.RevokeAPIKey(ctx, c.Name); err != nil {
+	if err := s.RevokeAPIKey(ctx, c.Name); errors.Is(err, store.ErrNotFound) {
+		return failure("see truenorth keys list", "no live key is named %q", c.Name)
+	} else if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.stdout, "The key of %s opens nothing any more.\n", c.Name)
-	return nil
+	return e.print(revokedKey{c.Name, true}, linef("The key of %s opens nothing any more.", c.Name))
 }

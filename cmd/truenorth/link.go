@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -21,7 +22,6 @@ import (
 type decision struct {
 	Reason string `required:"" help:"Why; it stands in the history." placeholder:"TEXT"`
 	Actor  string `help:"Who decides; the user of this machine by default." placeholder:"NAME"`
-	JSON   bool   `help:"Print JSON."`
 }
 
 func (d decision) word() store.Word {
@@ -90,7 +90,7 @@ func (c *typedCustomer) find(ctx context.Context, s *store.Store) (uuid.UUID, er
 	}
 	switch len(found) {
 	case 0:
-		return uuid.Nil, fmt.Errorf("no living customer of the mirror %s: check it, or give Polar's id of the customer", what)
+		return uuid.Nil, failure("check it, or give Polar's id of the customer", "no living customer of the mirror %s", what)
 	case 1:
 		return found[0].ID, nil
 	}
@@ -98,7 +98,7 @@ func (c *typedCustomer) find(ctx context.Context, s *store.Store) (uuid.UUID, er
 	for _, f := range found {
 		fmt.Fprintf(&list, "\n  %s  external id %s", f.ID, quotedOr(f.ExternalID, "none"))
 	}
-	return uuid.Nil, fmt.Errorf("%d customers are meant, as each %s: give the id of one%s", len(found), what, list.String())
+	return uuid.Nil, failure("give the id of one", "%d customers are meant, as each %s:%s", len(found), what, list.String())
 }
 
 type linkCommand struct {
@@ -109,10 +109,17 @@ type linkCommand struct {
 	decision
 }
 
-// Help is shown by `truenorth link --help`.
-func (linkCommand) Help() string {
-	return `The link stands on your word (basis manual): whatever is heard of the customer later leaves it. Where the customer bears
-no external id at Polar, and no other customer bears the user's, the user's id is written there too, for good.`
+func (linkCommand) about() about {
+	return about{
+		text: `The link stands on your word (basis manual): whatever is heard of the customer later leaves it. Where the customer bears
+no external id at Polar, and no other customer bears the user's, the user's id is written there too, for good.`,
+		needs: "DATABASE_URL",
+		examples: []example{
+			{"truenorth link ada@example.com usr_ada --reason 'she wrote from this address'", ""},
+			{"truenorth link external:old_id usr_ada --also --reason 'two accounts, one person'", "beside another customer"},
+		},
+		prints: []document{{value: jobs.Linked{}}},
+	}
 }
 
 func (c linkCommand) Run(ctx context.Context, e *environment) error {
@@ -127,24 +134,12 @@ func (c linkCommand) Run(ctx context.Context, e *environment) error {
 	}
 	linked, err := jobs.LinkCustomer(ctx, s, jobs.LinkOrder{CustomerID: customer, LocalUserID: c.User, Also: c.Also, Replace: c.Replace}, c.word())
 	if err != nil {
-		return hinted(err)
+		return err
 	}
-	if c.JSON {
-		return printJSON(e.stdout, linked)
-	}
-	printLinked(e.stdout, linked)
-	return nil
-}
-
-// hinted adds the flag that lets a refused link pass.
-func hinted(err error) error {
-	switch {
-	case errors.Is(err, jobs.ErrCustomerLinked):
-		return fmt.Errorf("%w: --replace ends that link", err)
-	case errors.Is(err, jobs.ErrUserLinked):
-		return fmt.Errorf("%w: with --also it gets this customer too", err)
-	}
-	return err
+	return e.print(linked, func(w io.Writer) error {
+		printLinked(w, linked)
+		return nil
+	})
 }
 
 func printLinked(w io.Writer, l jobs.Linked) {
@@ -179,10 +174,14 @@ type unlinkCommand struct {
 	decision
 }
 
-// Help is shown by `truenorth unlink --help`.
-func (unlinkCommand) Help() string {
-	return `The link stays ended: the evidence that spoke for it does not make it again. Only a person does (truenorth link), or, where
-an external id alone had spoken for it, a checkout of the user's own with this customer.`
+func (unlinkCommand) about() about {
+	return about{
+		text: `The link stays ended: the evidence that spoke for it does not make it again. Only a person does (truenorth link), or, where
+an external id alone had spoken for it, a checkout of the user's own with this customer.`,
+		needs:    "DATABASE_URL",
+		examples: []example{{"truenorth unlink ada@example.com --reason 'not her card'", ""}},
+		prints:   []document{{value: jobs.Unlinked{}}},
+	}
 }
 
 func (c unlinkCommand) Run(ctx context.Context, e *environment) error {
@@ -199,18 +198,17 @@ func (c unlinkCommand) Run(ctx context.Context, e *environment) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(e.stdout, u)
-	}
-	fmt.Fprintf(e.stdout, "customer %s is no longer linked to %q (%s)\n", u.CustomerID, u.LocalUserID, u.Basis)
-	if u.NowLinkedTo != "" {
-		fmt.Fprintf(e.stdout, "  other evidence links it to %q now\n", u.NowLinkedTo)
-	}
-	for _, other := range u.OtherCustomerIDs {
-		fmt.Fprintf(e.stdout, "  %q is linked to customer %s\n", u.LocalUserID, other)
-	}
-	printSettled(e.stdout, u.SettledConflicts)
-	return nil
+	return e.print(u, func(w io.Writer) error {
+		fmt.Fprintf(w, "customer %s is no longer linked to %q (%s)\n", u.CustomerID, u.LocalUserID, u.Basis)
+		if u.NowLinkedTo != "" {
+			fmt.Fprintf(w, "  other evidence links it to %q now\n", u.NowLinkedTo)
+		}
+		for _, other := range u.OtherCustomerIDs {
+			fmt.Fprintf(w, "  %q is linked to customer %s\n", u.LocalUserID, other)
+		}
+		printSettled(w, u.SettledConflicts)
+		return nil
+	})
 }
 
 type conflictsCommand struct {
@@ -220,9 +218,27 @@ type conflictsCommand struct {
 }
 
 type conflictsListCommand struct {
-	All   bool `help:"List settled ones too, newest first."`
-	JSON  bool `help:"Print JSON."`
-	Limit int  `default:"100" help:"List so many at most."`
+	All      bool `help:"List settled ones too, newest first."`
+	Limit    int  `default:"100" help:"List so many at most."`
+	ExitCode bool `help:"End with exit code 3 if a conflict is open."`
+}
+
+func (conflictsCommand) about() about {
+	return about{text: `A conflict is evidence that contradicts other evidence, or a link: nothing is overwritten, and a person decides. docs/linking.md
+tells which kinds there are.`}
+}
+
+func (conflictsListCommand) about() about {
+	return about{
+		needs: "DATABASE_URL",
+		examples: []example{
+			{"truenorth conflicts list", ""},
+			{"truenorth conflicts list --all --json", "with how each was settled"},
+			{"truenorth conflicts list --exit-code", "for a script: is a person needed?"},
+		},
+		finds:  "a conflict is open (--exit-code)",
+		prints: []document{{value: []store.Conflict{}, rows: "polar.link_conflict", beside: []string{"open"}}},
+	}
 }
 
 // Validate is called by kong.
@@ -247,14 +263,20 @@ func (c conflictsListCommand) Run(ctx context.Context, e *environment) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(e.stdout, conflicts)
+	if err := e.print(conflicts, func(w io.Writer) error { return c.printList(w, conflicts) }); err != nil {
+		return err
 	}
+	if c.ExitCode && slices.ContainsFunc(conflicts, func(f store.Conflict) bool { return f.Open }) {
+		return &exitError{code: exitFound}
+	}
+	return nil
+}
+
+func (c conflictsListCommand) printList(out io.Writer, conflicts []store.Conflict) error {
 	if len(conflicts) == 0 {
-		fmt.Fprintln(e.stdout, map[bool]string{false: "no open conflicts", true: "no conflicts"}[c.All])
-		return nil
+		return linef("%s", map[bool]string{false: "no open conflicts", true: "no conflicts"}[c.All])(out)
 	}
-	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	if c.All {
 		printConflicts(w, conflicts)
 		return w.Flush()
@@ -274,6 +296,17 @@ type conflictsResolveCommand struct {
 	decision
 }
 
+func (conflictsResolveCommand) about() about {
+	return about{
+		needs: "DATABASE_URL",
+		examples: []example{
+			{"truenorth conflicts resolve 17 --link --reason 'she sent the receipt'", ""},
+			{"truenorth conflicts resolve 17 --dismiss --reason 'somebody typed her address'", ""},
+		},
+		prints: []document{{value: jobs.Settled{}}},
+	}
+}
+
 func (c conflictsResolveCommand) Run(ctx context.Context, e *environment) error {
 	s, err := e.openStore()
 	if err != nil {
@@ -286,31 +319,34 @@ func (c conflictsResolveCommand) Run(ctx context.Context, e *environment) error 
 		return noConflict(c.ID)
 	}
 	if err != nil {
-		return hinted(err)
+		return err
 	}
-	if c.JSON {
-		return printJSON(e.stdout, settled)
-	}
-	fmt.Fprintf(e.stdout, "conflict %d settled by %s: %s\n", c.ID, word.Actor, settled.Resolution)
-	switch {
-	case settled.Linked != nil:
-		printLinked(e.stdout, *settled.Linked)
-	case settled.NowLinkedTo != "":
-		fmt.Fprintf(e.stdout, "  the customer is linked to %q\n", settled.NowLinkedTo)
-	default:
-		fmt.Fprintln(e.stdout, "  the customer is not linked")
-	}
-	return nil
+	return e.print(settled, func(w io.Writer) error {
+		fmt.Fprintf(w, "conflict %d settled by %s: %s\n", c.ID, word.Actor, settled.Resolution)
+		switch {
+		case settled.Linked != nil:
+			printLinked(w, *settled.Linked)
+		case settled.NowLinkedTo != "":
+			fmt.Fprintf(w, "  the customer is linked to %q\n", settled.NowLinkedTo)
+		default:
+			fmt.Fprintln(w, "  the customer is not linked")
+		}
+		return nil
+	})
 }
 
 func noConflict(id int64) error {
-	return fmt.Errorf("there is no conflict %d: see truenorth conflicts list --all", id)
+	return failure("see truenorth conflicts list --all", "there is no conflict %d", id)
 }
 
 // shownTime is a time as a person at this machine reads it.
 func shownTime(t *time.Time) string {
+	return timeOr(t, "unknown")
+}
+
+func timeOr(t *time.Time, none string) string {
 	if t == nil {
-		return "unknown"
+		return none
 	}
 	return t.Local().Format(time.RFC3339)
 }

@@ -203,6 +203,7 @@ func program(t *testing.T) string {
 func TestMain(m *testing.M) { os.Exit(testMain(m, os.Stderr)) }
 
 func testMain(m *testing.M, stderr io.Writer) int {
+	time.Local = time.UTC // docs/cli.md shows times of one length
 	folder, err := os.MkdirTemp("", "truenorth")
 	if err != nil {
 		fmt.Fprintln(stderr, err)

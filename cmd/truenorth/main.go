@@ -5,11 +5,11 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -37,7 +37,11 @@ type commands struct {
 	FakePolar fakePolarCommand `cmd:"" help:"Run a fake Polar: its API, a checkout page to pay on, and its webhooks."`
 	Webhook   webhookCommand   `cmd:"" help:"Sign a webhook, or send one: how to check a secret."`
 
-	Version kong.VersionFlag `help:"Print the version and exit."`
+	Completion completionCommand `cmd:"" help:"Print the script that completes truenorth's commands in a shell."`
+	Version    versionCommand    `cmd:"" help:"Print the version, the commit and the version of Go."`
+
+	JSON         bool             `name:"json" help:"Print JSON; errors too, to standard error."`
+	PrintVersion kong.VersionFlag `name:"version" help:"Print the version and exit."`
 }
 
 const description = `truenorth keeps a product's own users and its Polar customers and checkouts in agreement.
@@ -45,7 +49,9 @@ const description = `truenorth keeps a product's own users and its Polar custome
 It reads the same environment as ingest and worker: DATABASE_URL, POLAR_ACCESS_TOKEN, POLAR_API_URL, POLAR_VERSION,
 POLAR_RATE_LIMIT, POLAR_TIMEOUT, POLAR_WEBHOOK_SECRETS, INGEST_PUBLIC_URL, CHECKOUT_EXTRA_FIELDS; each secret may come from a file, NAME_FILE.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 looked and found a difference.`
+Results go to standard output, all else to standard error. Colours and progress are for terminals; NO_COLOR turns colours off.
+
+` + exitCodes
 
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)) }
 
@@ -55,31 +61,25 @@ type environment struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+	json   bool  // --json
+	style  style // of what is printed to stdout
 }
-
-// Exit codes besides 0 and 1.
-const (
-	exitUsage = 2
-	exitDrift = 3 // what was looked at differs
-)
-
-// exitError is an error with an exit code of its own. Without err, all has been said already.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit code %d", e.code)
-	}
-	return e.err.Error()
-}
-
-func (e *exitError) Unwrap() error { return e.err }
 
 // exited carries an exit code out of kong, which wants to end the program by itself.
 type exited int
+
+// newParser makes the parser of the command line. What commands tell of themselves is part of their help.
+func newParser(c *commands, stdout, stderr io.Writer) *kong.Kong {
+	parser, err := kong.New(c, kong.Name("truenorth"), kong.Description(description),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 120}),
+		kong.Vars{"version": "truenorth " + program.ReadBuild().String()}, kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { panic(exited(code)) }))
+	if err != nil {
+		panic(fmt.Sprintf("truenorth: the commands are wrong: %v", err)) // our own mistake, seen by any run
+	}
+	describe(parser.Model.Node)
+	return parser
+}
 
 func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
 	defer func() {
@@ -92,47 +92,80 @@ func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) (cod
 		}
 	}()
 	var c commands
-	parser, err := kong.New(&c, kong.Name("truenorth"), kong.Description(description), kong.UsageOnError(),
-		kong.Vars{"version": "truenorth " + program.Version()}, kong.Writers(stdout, stderr),
-		kong.Exit(func(code int) { panic(exited(code)) }))
-	if err != nil {
-		panic(fmt.Sprintf("truenorth: the commands are wrong: %v", err)) // our own mistake, seen by any run
+	parser := newParser(&c, stdout, stderr)
+	if completes(environ) {
+		complete(parser)
 	}
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
+	e := &environment{stdin: stdin, stdout: stdout, stderr: stderr, json: asksForJSON(args)}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(stderr, "truenorth: %v; see truenorth --help\n", err)
-		return 2
+		return e.fail(misused(parser, err))
 	}
-	config, err := cmdconfig.ReadOperator(environ)
-	if err != nil {
-		fmt.Fprintf(stderr, "truenorth: %v\n", err)
-		return 1
+	told := aboutOf(parsed.Selected())
+	if e.json && told.noJSON != "" {
+		return e.fail(usage("give it without --json", "%s prints no JSON: %s", parsed.Command(), told.noJSON))
 	}
+	if told.needs+told.reads != "" {
+		if e.config, err = cmdconfig.ReadOperator(environ); err != nil {
+			return e.fail(err)
+		}
+	}
+	e.style = styleOf(stdout, environ, e.json)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	parsed.BindTo(ctx, (*context.Context)(nil))
-	if err := parsed.Run(&environment{config: config, stdin: stdin, stdout: stdout, stderr: stderr}); err != nil {
-		with, ok := errors.AsType[*exitError](err)
-		if !ok || with.err != nil {
-			fmt.Fprintf(stderr, "truenorth: %v\n", err)
-		}
-		if ok {
-			return with.code
-		}
-		return 1
+	if err := parsed.Run(e, parser); err != nil {
+		return e.fail(err)
 	}
-	return 0
+	return exitDone
+}
+
+// asksForJSON looks for --json, since what cannot be parsed is an error in JSON, too.
+func asksForJSON(args []string) bool {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
+	return slices.Contains(args, "--json") || slices.Contains(args, "--json=true")
 }
 
 // openStore opens the database of DATABASE_URL.
 func (e *environment) openStore() (*store.Store, error) {
 	if e.config.URL.Reveal() == "" {
-		return nil, errors.New("DATABASE_URL is not set: set it, or DATABASE_URL_FILE to a file that holds it")
+		return nil, failure("set it, or DATABASE_URL_FILE to a file that holds it", "DATABASE_URL is not set")
 	}
 	return store.Open(e.config.URL.Reveal(), "truenorth")
+}
+
+// print prints a result: as JSON where that is asked for, or as text, for a person.
+func (e *environment) print(result any, text func(io.Writer) error) error {
+	if e.json {
+		return printJSON(e.stdout, result)
+	}
+	return text(e.stdout)
+}
+
+// notef tells a person more than the result, on standard error. With --json it is an object of its own.
+func (e *environment) notef(format string, args ...any) {
+	if e.json {
+		e.tellJSON(note{fmt.Sprintf(format, args...)})
+		return
+	}
+	fmt.Fprintf(e.stderr, format+"\n", args...)
+}
+
+// note is a line on standard error that is no error, with --json.
+type note struct {
+	Note string `json:"note"`
+}
+
+// tellJSON writes a line of JSON to standard error.
+func (e *environment) tellJSON(value any) {
+	encoder := json.NewEncoder(e.stderr)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(value) //nolint:errchkjson // whoever cannot read it has the exit code still
 }
 
 // printJSON prints a value as a person reads it.
@@ -141,4 +174,12 @@ func printJSON(w io.Writer, value any) error {
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(value)
+}
+
+// linef prints one line of text.
+func linef(format string, args ...any) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := io.WriteString(w, fmt.Sprintf(format, args...)+"\n")
+		return err //nolint:wrapcheck // it says itself what could not be written
+	}
 }

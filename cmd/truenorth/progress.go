@@ -1,31 +1,38 @@
 package main
 
 import (
+	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 )
 
-// progress shows on a terminal how far long work is; elsewhere it shows nothing.
+// progress tells how far long work is: by a bar at a terminal, elsewhere by a line now and then, so that a log shows
+// that something is going on.
 type progress struct {
-	w     io.Writer // nil where there is no terminal
-	label string
-	bar   *progressbar.ProgressBar
+	e        *environment
+	terminal bool
+	label    string
+	bar      *progressbar.ProgressBar
+	said     time.Time // when the last line was
 }
 
-func newProgress(w io.Writer) *progress {
-	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		return &progress{w: w}
-	}
-	return &progress{}
+// linesApart is how long a log is left alone.
+const linesApart = 10 * time.Second
+
+func newProgress(e *environment) *progress {
+	return &progress{e: e, terminal: isTerminal(e.stderr), said: time.Now()}
 }
 
 // show tells how many of total objects are done; 0: the total is not known. Another label begins a new bar.
 func (p *progress) show(label string, done, total int64) {
-	if p.w == nil {
+	if !p.terminal {
+		text := fmt.Sprintf("%s: %d", label, done)
+		if total > 0 {
+			text += fmt.Sprintf(" of %d", total)
+		}
+		p.now(text)
 		return
 	}
 	if total <= 0 {
@@ -34,7 +41,7 @@ func (p *progress) show(label string, done, total int64) {
 	if p.bar == nil || label != p.label {
 		p.close()
 		p.label = label
-		p.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(p.w), progressbar.OptionSetDescription(label),
+		p.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(p.e.stderr), progressbar.OptionSetDescription(label),
 			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionThrottle(100*time.Millisecond),
 			progressbar.OptionClearOnFinish(), progressbar.OptionFullWidth())
 	}
@@ -44,21 +51,34 @@ func (p *progress) show(label string, done, total int64) {
 	_ = p.bar.Set64(done) // a bar that cannot be drawn is no reason to stop
 }
 
-// note shows a line in place of a bar.
-func (p *progress) note(text string) {
-	if p.w == nil || text == p.label {
+// step tells what is being done, where there is nothing to count.
+func (p *progress) step(text string) {
+	if !p.terminal {
+		p.now(text + " ...")
+		return
+	}
+	if text == p.label {
 		return
 	}
 	p.close()
 	p.label = text
-	_, _ = io.WriteString(p.w, text+" ...\n")
+	_, _ = io.WriteString(p.e.stderr, text+" ...\n")
+}
+
+// now writes a line, unless there was one just now.
+func (p *progress) now(text string) {
+	if time.Since(p.said) < linesApart {
+		return
+	}
+	p.said = time.Now()
+	p.e.notef("%s", text)
 }
 
 // close takes the bar away.
 func (p *progress) close() {
 	if p.bar != nil {
 		_ = p.bar.Clear()
-		_, _ = io.WriteString(p.w, "\r\033[K") // whatever was drawn at the same time
+		_, _ = io.WriteString(p.e.stderr, "\r\033[K") // whatever was drawn at the same time
 		p.bar = nil
 	}
 }

@@ -16,27 +16,33 @@ import (
 )
 
 type reconcileCommand struct {
-	Objects []string  `arg:"" optional:"" name:"object" help:"Types of objects to compare, such as customers; all by default."`
+	Objects []string  `arg:"" optional:"" name:"object" predictor:"objects" help:"Types of objects to compare, such as customers; all by default."`
 	DryRun  bool      `help:"Only look: differences go to polar.drift, the mirror stays as it is."`
 	Since   sinceTime `help:"Leave out what was created (subscriptions: started) before this time, RFC 3339 or so long ago, such as 36h." placeholder:"TIME"`
 	Fresh   bool      `help:"Begin anew, even if a long run was interrupted within the last hour."`
 	Accept  bool      `name:"accept-deletions" help:"Believe Polar's lists even where they lack most members, refunds or grants."`
-	JSON    bool      `help:"Print JSON."`
 	Verbose bool      `short:"v" help:"Log every step."`
 }
 
-// Help is shown by `truenorth reconcile --help`.
-func (reconcileCommand) Help() string {
-	return `Compares every page of Polar's lists with the mirror and repairs what differs; every difference is a row of
-polar.drift, with its cause. It needs DATABASE_URL and POLAR_ACCESS_TOKEN and no worker; it shares the API budget with
-all workers, and waits while another reconciles. A long run that was interrupted is gone on with when the same is asked
+func (reconcileCommand) about() about {
+	return about{
+		text: `Compares every page of Polar's lists with the mirror and repairs what differs; every difference is a row of
+polar.drift, with its cause. It needs no worker; it shares the API budget with all workers, and waits while another reconciles. A long run that was interrupted is gone on with when the same is asked
 for within an hour; it does not see what changed since in what lies behind it. --fresh begins anew.
 
 Objects: ` + strings.Join(plurals(), ", ") + `.
 
---accept-deletions believes Polar's lists even where they lack most members, refunds or grants: they cannot be read by id.
-
-Exit codes: 0 in step, or all repaired; 3 a dry run found drift (abandoned checkouts are none); 1 failed.`
+--accept-deletions believes Polar's lists even where they lack most members, refunds or grants: they cannot be read by id.`,
+		needs: "DATABASE_URL, POLAR_ACCESS_TOKEN",
+		reads: "POLAR_API_URL, POLAR_VERSION, POLAR_RATE_LIMIT, POLAR_TIMEOUT, LOG_LEVEL",
+		examples: []example{
+			{"truenorth reconcile --dry-run", "only look"},
+			{"truenorth reconcile customers subscriptions", "these types alone"},
+			{"truenorth reconcile orders --since 36h", "what is no older"},
+		},
+		finds:  "a dry run found drift (abandoned checkouts are none)",
+		prints: []document{{value: []reportedRun{}, rows: "polar.reconcile_run", beside: []string{"drift"}}},
+	}
 }
 
 // plurals are the names of the types as people say them.
@@ -55,7 +61,7 @@ func typesOf(names []string) ([]string, error) {
 	for i, name := range names {
 		wanted[i] = strings.TrimSuffix(strings.ReplaceAll(strings.ToLower(name), "-", "_"), "s")
 		if !slices.Contains(known, wanted[i]) {
-			return nil, fmt.Errorf("no objects are called %q; these are: %s", name, strings.Join(plurals(), ", "))
+			return nil, usage("these are: "+strings.Join(plurals(), ", "), "no objects are called %q", name)
 		}
 	}
 	slices.SortStableFunc(wanted, func(a, b string) int { return slices.Index(known, a) - slices.Index(known, b) })
@@ -65,7 +71,7 @@ func typesOf(names []string) ([]string, error) {
 func (c reconcileCommand) Run(ctx context.Context, e *environment) error {
 	types, err := typesOf(c.Objects)
 	if err != nil {
-		return &exitError{code: exitUsage, err: err}
+		return err
 	}
 	if err := c.Since.mustBePast(); err != nil {
 		return err
@@ -83,30 +89,30 @@ func (c reconcileCommand) Run(ctx context.Context, e *environment) error {
 	if err := s.Ping(ctx); err != nil {
 		return err
 	}
-	bar := newProgress(e.stderr)
+	bar := newProgress(e)
 	runs, failed := runner.Reconcile(ctx, jobs.ReconcileOptions{Types: types, DryRun: c.DryRun, Since: c.Since.Time, Fresh: c.Fresh, AcceptDeletions: c.Accept, Progress: func(p jobs.Progress) {
 		if p.Waiting {
-			bar.note("waiting for another that reconciles")
+			bar.step("waiting for another that reconciles")
 			return
 		}
 		if p.WaitFor > time.Second {
-			bar.note("waiting " + p.WaitFor.Round(time.Second).String() + " for Polar, or for the budget of calls to it (POLAR_RATE_LIMIT)")
+			bar.step("waiting " + p.WaitFor.Round(time.Second).String() + " for Polar, or for the budget of calls to it (POLAR_RATE_LIMIT)")
 			return
 		}
 		bar.show(p.ObjectType+"s", p.Seen, p.Total)
 	}})
 	bar.close()
-	if err := c.print(context.WithoutCancel(ctx), e.stdout, s, runs); err != nil {
+	if err := printRuns(context.WithoutCancel(ctx), e, s, runs); err != nil {
 		return errors.Join(failed, err)
 	}
 	if ctx.Err() != nil {
-		return errors.New("interrupted; a long run is gone on with when the same is run again within an hour")
+		return failure("run the same again: within an hour, a long run is gone on with", "interrupted")
 	}
 	if failed != nil {
 		return failed
 	}
 	if drifted(runs) > 0 && c.DryRun {
-		return &exitError{code: exitDrift, err: fmt.Errorf("%d differences; without --dry-run they are repaired", drifted(runs))}
+		return &exitError{exitFound, fmt.Errorf("%d differences; without --dry-run they are repaired", drifted(runs)), ""}
 	}
 	return nil
 }
@@ -122,14 +128,16 @@ func drifted(runs []store.ReconcileRun) int64 {
 // mostShown bounds the differences that are printed; the ledger has them all.
 const mostShown = 50
 
-func (c reconcileCommand) print(ctx context.Context, w io.Writer, s *store.Store, runs []store.ReconcileRun) error {
-	type report struct {
-		store.ReconcileRun
-		Drift []store.Drift `json:"drift"` // the first ones
-	}
-	reports := make([]report, len(runs))
+// reportedRun is a run with its differences.
+type reportedRun struct {
+	store.ReconcileRun
+	Drift []store.Drift `json:"drift"` // the first 50, as in polar.drift
+}
+
+func printRuns(ctx context.Context, e *environment, s *store.Store, runs []store.ReconcileRun) error {
+	reports := make([]reportedRun, len(runs))
 	for i, run := range runs {
-		reports[i] = report{ReconcileRun: run, Drift: []store.Drift{}}
+		reports[i] = reportedRun{ReconcileRun: run, Drift: []store.Drift{}}
 		if run.Drifted+run.Benign > 0 && ctx.Err() == nil {
 			drift, err := s.ListDriftOfRun(ctx, run.ID, mostShown)
 			if err != nil {
@@ -138,17 +146,22 @@ func (c reconcileCommand) print(ctx context.Context, w io.Writer, s *store.Store
 			reports[i].Drift = drift
 		}
 	}
-	if c.JSON {
-		return printJSON(w, reports)
-	}
+	return e.print(reports, func(w io.Writer) error { return printReports(w, e.style, reports) })
+}
+
+func printReports(w io.Writer, style style, reports []reportedRun) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "OBJECTS\tSTATE\tSEEN\tDRIFT\tBENIGN\tREPAIRED\tREFRESHED\tTOOK")
-	for _, run := range runs {
+	fmt.Fprintf(table, "OBJECTS\t%s\tSEEN\tDRIFT\tBENIGN\tREPAIRED\tREFRESHED\tTOOK\n", style.none("STATE"))
+	for _, run := range reports {
+		state := style.none(run.State)
+		if run.State == store.RunFailed {
+			state = style.bad(run.State)
+		}
 		took := "-"
 		if run.FinishedAt != nil {
 			took = run.FinishedAt.Sub(run.StartedAt).Round(time.Millisecond).String()
 		}
-		fmt.Fprintf(table, "%ss\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", run.ObjectType, run.State, run.Seen, run.Drifted, run.Benign, run.Repaired, run.Refreshed, took)
+		fmt.Fprintf(table, "%ss\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", run.ObjectType, state, run.Seen, run.Drifted, run.Benign, run.Repaired, run.Refreshed, took)
 	}
 	if err := table.Flush(); err != nil {
 		return err

@@ -43,7 +43,7 @@ func TestReconcileSaysByItsExitCodeWhetherUsersAndPolarAgree(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	ids := b.fake.SeedCustomers(3, "usr_")
-	out, errOut := b.run(exitDrift, "reconcile", "customers", "--dry-run")
+	out, errOut := b.run(exitFound, "reconcile", "customers", "--dry-run")
 	for _, want := range []string{"customers  finished  3", "missed_create", ids[0], "polar.drift where run_id = 1"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the dry run does not say %q:\n%s", want, out)
@@ -75,7 +75,7 @@ func TestReconcileSaysByItsExitCodeWhetherUsersAndPolarAgree(t *testing.T) {
 	if _, err := b.fake.UpdateCustomer(ids[2], `{"name": "Ada Lovelace"}`); err != nil {
 		t.Fatal(err)
 	}
-	out, _ = b.run(exitDrift, "reconcile", "customer", "--dry-run", "--json")
+	out, _ = b.run(exitFound, "reconcile", "customer", "--dry-run", "--json")
 	if strings.Contains(out, "Lovelace") {
 		t.Errorf("a personal value stands in the output:\n%s", out)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -15,18 +16,6 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
-// replayHelp is what stands below the flags.
-const replayHelp = `
-Stored events are applied again in this process, as the worker does it. Newest wins, so it does no harm to apply an event
-twice, nor while workers run. It needs DATABASE_URL only.
-
-  truenorth replay --failed             after the cause is gone
-  truenorth replay --since 24h          what came in the last day
-  truenorth replay --type 'checkout.*'  all events of checkouts
-  truenorth replay --verify             does the mirror say what the events say?
-
-Exit codes: 0 all applied, or all equal; 1 some failed; 2 wrong usage; 3 rows differ (--verify).`
-
 type replayCommand struct {
 	Failed bool      `help:"Events whose last try failed."`
 	Since  sinceTime `help:"Events received since: a time (RFC 3339) or a duration, such as 24h." placeholder:"TIME"`
@@ -35,7 +24,6 @@ type replayCommand struct {
 	Verify bool      `help:"Change nothing: rebuild the mirror beside the real one and compare."`
 	After  int64     `help:"Go on after this event, where an earlier replay was interrupted." placeholder:"SEQ"`
 	DryRun bool      `help:"Only count."`
-	JSON   bool      `help:"Print JSON."`
 }
 
 // sinceTime is a moment, given as such or as how long ago it was.
@@ -58,13 +46,30 @@ func (t *sinceTime) UnmarshalText(text []byte) error {
 // mustBePast refuses a moment that has not been yet, where that can only be a mistake.
 func (t sinceTime) mustBePast() error {
 	if t.After(time.Now()) {
-		return &exitError{code: exitUsage, err: fmt.Errorf("--since is %s, which has not been yet", t.Format(time.RFC3339))}
+		return usage("give a time in the past, or how long ago it was", "--since is %s, which has not been yet", t.Format(time.RFC3339))
 	}
 	return nil
 }
 
-// Help is shown by --help.
-func (*replayCommand) Help() string { return strings.TrimSpace(replayHelp) }
+func (*replayCommand) about() about {
+	return about{
+		text: `Stored events are applied again in this process, as the worker does it. Newest wins, so it does no harm to apply an event
+twice, nor while workers run.`,
+		needs: "DATABASE_URL",
+		examples: []example{
+			{"truenorth replay --failed", "after the cause is gone"},
+			{"truenorth replay --since 24h", "what came in the last day"},
+			{"truenorth replay --type 'checkout.*'", "all events of checkouts"},
+			{"truenorth replay --verify", "does the mirror say what the events say?"},
+		},
+		finds: "rows differ (--verify)",
+		prints: []document{
+			{value: replayed{}},
+			{when: "--dry-run", value: counted{}},
+			{when: "--verify", value: verification{}},
+		},
+	}
+}
 
 // Validate makes sure that it is clear what is meant.
 func (c *replayCommand) Validate() error {
@@ -117,65 +122,72 @@ func (c *replayCommand) Run(ctx context.Context, e *environment) error {
 		if err != nil {
 			return err
 		}
-		if c.JSON {
-			return printJSON(e.stdout, map[string]int64{"events": fits.Events, "not_kept": fits.NotKept})
-		}
-		fmt.Fprintf(e.stdout, "%d events would be applied again\n", fits.Events)
-		printNotKept(e, fits.NotKept)
-		return nil
+		return e.print(counted{fits.Events, fits.NotKept}, func(w io.Writer) error {
+			fmt.Fprintf(w, "%d events would be applied again\n", fits.Events)
+			printNotKept(w, fits.NotKept)
+			return nil
+		})
 	}
-	bar := newProgress(e.stderr)
+	bar := newProgress(e)
 	report, err := jobs.Replay(ctx, s, program.NewLogger(e.stderr, slog.LevelError, "truenorth"), replay, func(done, total int64) { bar.show("replaying", done, total) })
 	bar.close()
-	if printErr := c.print(e, report, err != nil); printErr != nil {
+	if printErr := e.print(shownReplay(report, err == nil), func(w io.Writer) error { return printReplayed(w, report) }); printErr != nil {
 		return errors.Join(err, printErr)
 	}
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("interrupted after %d of %d events; go on with: %s", report.Events, report.Total, c.again(report.LastSeq))
+		return failure("go on with: "+c.again(report.LastSeq), "interrupted after %d of %d events", report.Events, report.Total)
 	case err != nil:
-		return fmt.Errorf("%w (%d of %d events are done; go on with: %s)", err, report.Events, report.Total, c.again(report.LastSeq))
+		return failure("go on with: "+c.again(report.LastSeq), "%w (%d of %d events are done)", err, report.Events, report.Total)
 	case report.Failed > 0:
 		return fmt.Errorf("%d events failed", report.Failed)
 	}
 	return nil
 }
 
-func (c *replayCommand) print(e *environment, report jobs.Replayed, cut bool) error {
-	if c.JSON {
-		failures := report.Failures
-		if failures == nil {
-			failures = []jobs.EventFailure{}
-		}
-		return printJSON(e.stdout, struct {
-			Matching int64               `json:"matching"`
-			NotKept  int64               `json:"not_kept"`
-			Events   int64               `json:"events"`
-			Applied  int64               `json:"applied"`
-			Failed   int64               `json:"failed"`
-			LastSeq  int64               `json:"last_seq"`
-			Complete bool                `json:"complete"`
-			Failures []jobs.EventFailure `json:"failures"`
-		}{report.Total, report.NotKept, report.Events, report.Events - report.Failed, report.Failed, report.LastSeq, !cut, failures})
+// counted is what --dry-run finds, as JSON.
+type counted struct {
+	Events  int64 `json:"events"`
+	NotKept int64 `json:"not_kept"`
+}
+
+// replayed is Replayed as JSON.
+type replayed struct {
+	Matching int64               `json:"matching"`
+	NotKept  int64               `json:"not_kept"`
+	Events   int64               `json:"events"`
+	Applied  int64               `json:"applied"`
+	Failed   int64               `json:"failed"`
+	LastSeq  int64               `json:"last_seq"`
+	Complete bool                `json:"complete"`
+	Failures []jobs.EventFailure `json:"failures"`
+}
+
+func shownReplay(r jobs.Replayed, complete bool) replayed {
+	return replayed{
+		r.Total, r.NotKept, r.Events, r.Events - r.Failed, r.Failed, r.LastSeq, complete, append([]jobs.EventFailure{}, r.Failures...),
 	}
-	fmt.Fprintf(e.stdout, "%d events applied again\n", report.Events-report.Failed)
-	printNotKept(e, report.NotKept)
-	return printFailures(e, "failed", report.Failures, report.Failed)
+}
+
+func printReplayed(w io.Writer, report jobs.Replayed) error {
+	fmt.Fprintf(w, "%d events applied again\n", report.Events-report.Failed)
+	printNotKept(w, report.NotKept)
+	return printFailures(w, "failed", report.Failures, report.Failed)
 }
 
 // printNotKept tells of events that cannot be applied again.
-func printNotKept(e *environment, n int64) {
+func printNotKept(w io.Writer, n int64) {
 	if n > 0 {
-		fmt.Fprintf(e.stdout, "%d more are older than EVENT_RETENTION: their bodies are no longer kept\n", n)
+		fmt.Fprintf(w, "%d more are older than EVENT_RETENTION: their bodies are no longer kept\n", n)
 	}
 }
 
-func printFailures(e *environment, what string, failures []jobs.EventFailure, total int64) error {
+func printFailures(out io.Writer, what string, failures []jobs.EventFailure, total int64) error {
 	if total == 0 {
 		return nil
 	}
-	fmt.Fprintf(e.stdout, "%d events %s:\n", total, what)
-	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(out, "%d events %s:\n", total, what)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "  WEBHOOK ID\tTYPE\tERROR")
 	for _, f := range failures {
 		fmt.Fprintf(w, "  %s\t%s\t%s\n", f.WebhookID, f.Type, f.Error)
@@ -184,42 +196,38 @@ func printFailures(e *environment, what string, failures []jobs.EventFailure, to
 		return err
 	}
 	if more := total - int64(len(failures)); more > 0 {
-		fmt.Fprintf(e.stdout, "  and %d more: select webhook_id, type, error from polar.event where state = 'failed'\n", more)
+		fmt.Fprintf(out, "  and %d more: select webhook_id, type, error from polar.event where state = 'failed'\n", more)
 	}
 	return nil
 }
 
 func (c *replayCommand) verify(ctx context.Context, e *environment, s *store.Store) error {
-	bar := newProgress(e.stderr)
+	bar := newProgress(e)
 	verified, err := jobs.Verify(ctx, s, program.NewLogger(e.stderr, slog.LevelError, "truenorth"), func(done, total int64) {
 		bar.show("rebuilding", done, total)
 	})
 	bar.close()
 	if err != nil {
 		if ctx.Err() != nil {
-			return errors.New("interrupted: nothing is left of the scratch schema, and nothing was changed")
+			return failure("run it again", "interrupted: nothing is left of the scratch schema, and nothing was changed")
 		}
 		return err
 	}
-	if c.JSON {
-		err = printJSON(e.stdout, verification(verified))
-	} else {
-		err = printVerified(e, verified)
-	}
+	err = e.print(shownVerification(verified), func(w io.Writer) error { return printVerified(w, verified) })
 	if err == nil && !verified.Equal() {
-		return &exitError{code: exitDrift, err: errors.New("the mirror differs from what its events say")}
+		return &exitError{exitFound, errors.New("the mirror differs from what its events say"), "truenorth reconcile compares it with Polar, and repairs it"}
 	}
 	return err
 }
 
-func printVerified(e *environment, v jobs.Verified) error {
-	fmt.Fprintf(e.stdout, "rebuilt from %d events", v.Kept.Applied)
+func printVerified(out io.Writer, v jobs.Verified) error {
+	fmt.Fprintf(out, "rebuilt from %d events", v.Kept.Applied)
 	if v.Kept.Failed > 0 || v.Kept.Received > 0 {
-		fmt.Fprintf(e.stdout, " (not in the mirror either: %d failed, %d not tried yet)", v.Kept.Failed, v.Kept.Received)
+		fmt.Fprintf(out, " (not in the mirror either: %d failed, %d not tried yet)", v.Kept.Failed, v.Kept.Received)
 	}
-	fmt.Fprintln(e.stdout)
-	printNotKept(e, v.Kept.Bodiless)
-	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(out)
+	printNotKept(out, v.Kept.Bodiless)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "TABLE\tCOMPARED\tEQUAL\tDIFFERENT\tFROM READS\tEVENT NOT KEPT\tLIFTED BY A READ")
 	for _, t := range v.Tables {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\n", t.Table, t.Equal+t.Different, t.Equal, t.Different, t.FromReads, t.NotKept, t.Lifted)
@@ -228,7 +236,7 @@ func printVerified(e *environment, v jobs.Verified) error {
 		return err
 	}
 	if len(v.Differences) > 0 {
-		fmt.Fprintln(e.stdout)
+		fmt.Fprintln(out)
 		fmt.Fprintln(w, "TABLE\tID\tDIFFERS IN")
 		for _, d := range v.Differences {
 			fmt.Fprintf(w, "%s\t%s\t%s\n", d.Table, d.ID, strings.Join(d.Fields, ", "))
@@ -237,44 +245,48 @@ func printVerified(e *environment, v jobs.Verified) error {
 			return err
 		}
 	}
-	return printFailures(e, "that were applied are refused now", v.Refused, v.Unbuilt)
+	return printFailures(out, "that were applied are refused now", v.Refused, v.Unbuilt)
 }
 
 // verification is Verified as JSON.
-func verification(v jobs.Verified) any {
-	type table struct {
-		Table     string `json:"table"`
-		Compared  int64  `json:"compared"`
-		Equal     int64  `json:"equal"`
-		Different int64  `json:"different"`
-		FromReads int64  `json:"from_reads"`
-		NotKept   int64  `json:"event_not_kept"`
-		Lifted    int64  `json:"lifted_by_read"`
-	}
-	type difference struct {
-		Table  string   `json:"table"`
-		ID     string   `json:"id"`
-		Fields []string `json:"fields"`
-	}
-	out := struct {
-		Equal       bool                `json:"equal"`
-		Events      int64               `json:"events"`
-		Failed      int64               `json:"events_failed"`
-		Received    int64               `json:"events_received"`
-		NotKept     int64               `json:"events_not_kept"`
-		Tables      []table             `json:"tables"`
-		Differences []difference        `json:"differences"`
-		Unbuilt     int64               `json:"events_refused"`
-		Refused     []jobs.EventFailure `json:"refused"`
-	}{
+type verification struct {
+	Equal       bool                 `json:"equal"`
+	Events      int64                `json:"events"`
+	Failed      int64                `json:"events_failed"`
+	Received    int64                `json:"events_received"`
+	NotKept     int64                `json:"events_not_kept"`
+	Tables      []verifiedTable      `json:"tables"`
+	Differences []verifiedDifference `json:"differences"`
+	Unbuilt     int64                `json:"events_refused"`
+	Refused     []jobs.EventFailure  `json:"refused"`
+}
+
+type verifiedTable struct {
+	Table     string `json:"table"`
+	Compared  int64  `json:"compared"`
+	Equal     int64  `json:"equal"`
+	Different int64  `json:"different"`
+	FromReads int64  `json:"from_reads"`
+	NotKept   int64  `json:"event_not_kept"`
+	Lifted    int64  `json:"lifted_by_read"`
+}
+
+type verifiedDifference struct {
+	Table  string   `json:"table"`
+	ID     string   `json:"id"`
+	Fields []string `json:"fields"`
+}
+
+func shownVerification(v jobs.Verified) verification {
+	shown := verification{
 		Equal: v.Equal(), Events: v.Kept.Applied, Failed: v.Kept.Failed, Received: v.Kept.Received, NotKept: v.Kept.Bodiless,
-		Differences: []difference{}, Unbuilt: v.Unbuilt, Refused: append([]jobs.EventFailure{}, v.Refused...),
+		Differences: []verifiedDifference{}, Unbuilt: v.Unbuilt, Refused: append([]jobs.EventFailure{}, v.Refused...),
 	}
 	for _, t := range v.Tables {
-		out.Tables = append(out.Tables, table{t.Table, t.Equal + t.Different, t.Equal, t.Different, t.FromReads, t.NotKept, t.Lifted})
+		shown.Tables = append(shown.Tables, verifiedTable{t.Table, t.Equal + t.Different, t.Equal, t.Different, t.FromReads, t.NotKept, t.Lifted})
 	}
 	for _, d := range v.Differences {
-		out.Differences = append(out.Differences, difference(d))
+		shown.Differences = append(shown.Differences, verifiedDifference(d))
 	}
-	return out
+	return shown
 }

@@ -280,12 +280,15 @@ func TestForgetOnTheCommandLine(t *testing.T) {
 	}
 	d.run(0, "replay", "--verify")
 
-	for words, customer := range map[string]string{
-		"nothing is known of customer": uuid.NewString(),
-		"nothing is known of":          "external:usr_nobody",
-		"is no customer's id":          "usr_ada",
+	for _, wrong := range []struct {
+		code            int
+		customer, words string
+	}{
+		{1, uuid.NewString(), "nothing is known of customer"},
+		{1, "external:usr_nobody", "nothing is known of"},
+		{2, "usr_ada", "is no customer's id"},
 	} {
-		_, stderr := d.run(1, "forget", customer)
-		contains(t, "forget "+customer, stderr, words)
+		_, stderr := d.run(wrong.code, "forget", wrong.customer)
+		contains(t, "forget "+wrong.customer, stderr, wrong.words)
 	}
 }

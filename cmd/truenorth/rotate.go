@@ -20,21 +20,28 @@ type endpointRotateCommand struct {
 	Force   bool          `help:"Delete the old endpoint even if some events cannot be delivered."`
 	Timeout time.Duration `default:"1h" help:"With --wait: wait so long for ingest to accept the new secret."`
 	Settle  time.Duration `default:"75s" help:"Where Polar had disabled the new endpoint: how long the old one has for what only it was to be sent. Polar makes every event's first delivery within a minute."`
-	JSON    bool          `help:"Print JSON."`
 }
 
-// Help is shown by `truenorth endpoint rotate --help`.
-func (endpointRotateCommand) Help() string {
-	return `Polar's own reset of a secret cuts at once: whatever is on the way is refused. Instead, Polar gets a second endpoint at
+func (endpointRotateCommand) about() about {
+	return about{
+		text: `Polar's own reset of a secret cuts at once: whatever is on the way is refused. Instead, Polar gets a second endpoint at
 the same URL and sends everything to both. What the new one sends is refused, and tried again by Polar, until ingest
-has both secrets; the old one delivers all the while.
-
-  truenorth endpoint rotate            prints the new secret
-  POLAR_WEBHOOK_SECRETS=new,old        for every ingest, and restart them
-  truenorth endpoint rotate --finish   tries the new secret, and deletes the old endpoint
-  POLAR_WEBHOOK_SECRETS=new            whenever it suits
-
-Each step may be repeated. The token needs the scopes webhooks:read and webhooks:write.`
+has both secrets; the old one delivers all the while. Each step may be repeated. The token needs the scopes
+webhooks:read and webhooks:write.`,
+		needs: "POLAR_ACCESS_TOKEN",
+		reads: "DATABASE_URL, INGEST_PUBLIC_URL, POLAR_API_URL, POLAR_VERSION, POLAR_RATE_LIMIT, POLAR_TIMEOUT, LOG_LEVEL",
+		examples: []example{
+			{"truenorth endpoint rotate", "prints the new secret"},
+			{"POLAR_WEBHOOK_SECRETS=new,old", "for every ingest, and restart them"},
+			{"truenorth endpoint rotate --finish", "tries the new secret, and deletes the old endpoint"},
+			{"POLAR_WEBHOOK_SECRETS=new", "whenever it suits"},
+		},
+		prints: []document{
+			{value: newEndpoint{}},
+			{when: "--finish", value: jobs.Finished{}},
+			{when: "--wait, after the document of the start", value: jobs.Finished{}},
+		},
+	}
 }
 
 // redeliveryPatience is how long events that are sent again may take to arrive.
@@ -64,21 +71,18 @@ func (c endpointRotateCommand) start(ctx context.Context, e *environment, api *p
 	if err != nil {
 		return err
 	}
-	if !c.JSON {
-		fmt.Fprintf(e.stderr, `made endpoint %s beside %s. Its secret is shown this once. Now:
+	if !e.json {
+		e.notef(`made endpoint %s beside %s. Its secret is shown this once. Now:
   1. set POLAR_WEBHOOK_SECRETS to the new secret and the old one, with a comma between them, and restart every ingest
-  2. truenorth endpoint rotate --finish
-`, begun.New.ID, begun.Old[0].ID)
-		fmt.Fprintln(e.stdout, begun.New.Secret.Reveal())
-		return nil
+  2. truenorth endpoint rotate --finish`, begun.New.ID, begun.Old[0].ID)
 	}
-	return printJSON(e.stdout, newEndpoint{begun.New.ID, begun.New.URL, begun.New.Secret.Reveal()})
+	return e.print(newEndpoint{begun.New.ID, begun.New.URL, begun.New.Secret.Reveal()}, linef("%s", begun.New.Secret.Reveal()))
 }
 
 func (c endpointRotateCommand) finish(ctx context.Context, e *environment, api *polar.API, endpointURL string) error {
 	options := jobs.FinishOptions{
 		NoProbe: c.NoProbe, Force: c.Force, Patience: redeliveryPatience, Settle: c.Settle,
-		Progress: func(step string) { fmt.Fprintln(e.stderr, step+" ...") },
+		Progress: func(step string) { e.notef("%s ...", step) },
 	}
 	if e.config.URL.Reveal() != "" {
 		runner, s, err := e.openRunner(endpointURL)
@@ -87,7 +91,7 @@ func (c endpointRotateCommand) finish(ctx context.Context, e *environment, api *
 		}
 		defer s.Close()
 		// Once the old endpoint is gone, so may be Polar's list of what it could not deliver.
-		if _, err := runner.FillGaps(ctx, time.Now().Add(-rotationGaps)); err != nil {
+		if _, err := e.fillGaps(ctx, runner, time.Now().Add(-rotationGaps)); err != nil {
 			return fmt.Errorf("storing what the old endpoint could not deliver: %w", err)
 		}
 		options.Unknown = s.ListUnknownEvents
@@ -96,16 +100,13 @@ func (c endpointRotateCommand) finish(ctx context.Context, e *environment, api *
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(e.stdout, done)
-	}
 	if len(done.Deleted) == 0 {
-		fmt.Fprintf(e.stdout, "no rotation is under way: endpoint %s is the only one\n", done.EndpointID)
-		return nil
+		return e.print(done, linef("no rotation is under way: endpoint %s is the only one", done.EndpointID))
 	}
-	fmt.Fprintf(e.stdout, "endpoint %s has taken over; %s\n", done.EndpointID, deletedWords(done))
-	fmt.Fprintln(e.stderr, "Take the old secret out of POLAR_WEBHOOK_SECRETS whenever ingest is restarted next.")
-	return nil
+	if !e.json {
+		e.notef("Take the old secret out of POLAR_WEBHOOK_SECRETS whenever ingest is restarted next.")
+	}
+	return e.print(done, linef("endpoint %s has taken over; %s", done.EndpointID, deletedWords(done)))
 }
 
 // rotationGaps is how far back events are looked for that the old endpoint could not deliver.
@@ -129,7 +130,7 @@ func deletedWords(done jobs.Finished) string {
 func (c endpointRotateCommand) wait(ctx context.Context, e *environment, api *polar.API, endpointURL string) error {
 	err := c.start(ctx, e, api, endpointURL)
 	if underWay, ok := errors.AsType[*jobs.RotationUnderWayError](err); ok {
-		fmt.Fprintln(e.stderr, underWay.Error())
+		e.notef("%s", underWay)
 	} else if err != nil {
 		return err
 	}
@@ -137,7 +138,7 @@ func (c endpointRotateCommand) wait(ctx context.Context, e *environment, api *po
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(e.stderr, "waiting until ingest accepts the new secret ...")
+	e.notef("waiting until ingest accepts the new secret ...")
 	waitCtx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	ticker := time.NewTicker(time.Second)
@@ -149,7 +150,7 @@ func (c endpointRotateCommand) wait(ctx context.Context, e *environment, api *po
 		}
 		select {
 		case <-waitCtx.Done():
-			return fmt.Errorf("ingest does not accept the new secret yet (%w); go on with truenorth endpoint rotate --finish", err)
+			return failure("go on with truenorth endpoint rotate --finish", "ingest does not accept the new secret yet (%w)", err)
 		case <-ticker.C:
 		}
 	}

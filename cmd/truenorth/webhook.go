@@ -23,7 +23,7 @@ type webhookCommand struct {
 
 // signing is what both commands take.
 type signing struct {
-	File       string `arg:"" help:"File that holds the body; '-' reads standard input."`
+	File       string `arg:"" predictor:"files" help:"File that holds the body; '-' reads standard input."`
 	Secret     string `help:"Secret to sign with; the first of POLAR_WEBHOOK_SECRETS by default." placeholder:"SECRET"`
 	ID         string `help:"webhook-id; a new one by default." placeholder:"ID"`
 	Derivation string `enum:"auto,standard,legacy" default:"auto" help:"How the key is made of the secret: standard (generated since 2026-09-08), legacy, or auto, by the secret's form."`
@@ -35,7 +35,7 @@ func (s signing) sign(e *environment) (body []byte, headers http.Header, err err
 		secret = e.config.WebhookSecrets[0].Reveal()
 	}
 	if secret == "" {
-		return nil, nil, errors.New("no secret: give --secret, or set POLAR_WEBHOOK_SECRETS")
+		return nil, nil, failure("give --secret, or set POLAR_WEBHOOK_SECRETS", "no secret to sign with")
 	}
 	if s.File == "-" {
 		body, err = io.ReadAll(e.stdin)
@@ -54,22 +54,54 @@ func (s signing) sign(e *environment) (body []byte, headers http.Header, err err
 	return body, headers, err
 }
 
+func (webhookCommand) about() about {
+	return about{text: "What is sent is a real event to whoever knows the secret: ingest stores it."}
+}
+
 type webhookSignCommand struct{ signing }
+
+func (webhookSignCommand) about() about {
+	return about{
+		reads:    "POLAR_WEBHOOK_SECRETS",
+		examples: []example{{"truenorth webhook sign event.json", ""}, {"truenorth webhook sign - < event.json", ""}},
+		prints:   []document{{value: signature{}}},
+	}
+}
+
+// signature is the headers as JSON.
+type signature struct {
+	ID        string `json:"webhook_id"`
+	Timestamp string `json:"webhook_timestamp"`
+	Signature string `json:"webhook_signature"`
+}
 
 func (c webhookSignCommand) Run(e *environment) error {
 	_, headers, err := c.sign(e)
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"webhook-id", "webhook-timestamp", "webhook-signature"} {
-		fmt.Fprintf(e.stdout, "%s: %s\n", name, headers.Get(name))
-	}
-	return nil
+	s := signature{headers.Get("webhook-id"), headers.Get("webhook-timestamp"), headers.Get("webhook-signature")}
+	return e.print(s, linef("webhook-id: %s\nwebhook-timestamp: %s\nwebhook-signature: %s", s.ID, s.Timestamp, s.Signature))
 }
 
 type webhookSendCommand struct {
 	signing
 	URL string `help:"Where to post; ingest on this machine by default." default:"http://127.0.0.1:8080/webhooks/polar"`
+}
+
+func (webhookSendCommand) about() about {
+	return about{
+		reads:    "POLAR_WEBHOOK_SECRETS",
+		examples: []example{{"truenorth webhook send event.json --url https://shop.example/webhooks/polar", "does ingest have the right secret?"}},
+		prints:   []document{{value: answer{}}},
+	}
+}
+
+// answer is what the receiver said.
+type answer struct {
+	WebhookID string `json:"webhook_id"`
+	Status    int    `json:"status"`
+	Answer    string `json:"answer"`
 }
 
 func (c webhookSendCommand) Run(ctx context.Context, e *environment) error {
@@ -89,11 +121,14 @@ func (c webhookSendCommand) Run(ctx context.Context, e *environment) error {
 		return fmt.Errorf("posting: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, 2048))
+	said, err := io.ReadAll(io.LimitReader(response.Body, 2048))
 	if err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
-	fmt.Fprintf(e.stdout, "%s %s\n", response.Status, strings.TrimSpace(string(answer)))
+	words := strings.TrimSpace(string(said))
+	if err := e.print(answer{headers.Get("webhook-id"), response.StatusCode, words}, linef("%s %s", response.Status, words)); err != nil {
+		return err
+	}
 	if response.StatusCode < 200 || response.StatusCode > 299 {
 		return errors.New("the delivery was refused; Polar would call this a failure")
 	}

@@ -14,6 +14,11 @@ checkout sessions and stores their URLs.
 
 Usage: worker [--help | --version]
 
+  DATABASE_URL=postgres://app@db/app POLAR_ACCESS_TOKEN_FILE=/run/secrets/token worker
+
+It serves until it gets SIGTERM or SIGINT, then finishes what is in flight. Its log
+is JSON on standard error. Exit codes: 0 ended by a signal, 1 failed, 2 wrong usage.
+
 Routes:
   GET /                  the console
   /v1/...                for apps, with a key of truenorth keys; GET /v1/openapi.json

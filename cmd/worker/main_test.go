@@ -66,6 +66,7 @@ func TestArguments(t *testing.T) {
 	}{
 		{"--help", 0, "POLAR_ACCESS_TOKEN", ""},
 		{"--version", 0, "worker ", ""},
+		{"version", 0, "(go1.", ""},
 		{"--port", 2, "", "--help"},
 		{"serve", 2, "", "--help"},
 	} {

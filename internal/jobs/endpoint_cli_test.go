@@ -138,7 +138,7 @@ func TestTheCommandLineMakesAndChecksTheEndpoint(t *testing.T) {
 	if err := json.Unmarshal([]byte(other.stdout), &made); err != nil || made.ID == uuid.Nil || !slices.Contains(e.secrets(), made.Secret) {
 		t.Errorf("create --json printed %s, %v", other.stdout, err)
 	}
-	keep(ends(t, truenorth("endpoint", "create", "--url", "two.example"), 1, "--url"))
+	keep(ends(t, truenorth("endpoint", "create", "--url", "two.example"), 2, "--url"))
 	keep(ends(t, truenorth("endpoint", "rotate", "--start", "--finish"), 2))
 	for _, s := range append(e.secrets(), "polar_oat_test") {
 		if strings.Contains(printed.String(), s) {

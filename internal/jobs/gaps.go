@@ -100,9 +100,10 @@ type Gaps struct {
 }
 
 // FillGaps searches Polar's failed deliveries since then for events that never arrived, and stores them as if they had.
-// A zero time means from where the last search ended. It waits where Polar or the budget asks it to.
-func (r *Runner) FillGaps(ctx context.Context, since time.Time) (Gaps, error) {
-	run := &gapRun{runner: r, patient: true}
+// A zero time means from where the last search ended. It waits where Polar or the budget asks it to. progress, which may
+// be nil, is told what was found so far.
+func (r *Runner) FillGaps(ctx context.Context, since time.Time, progress func(Gaps)) (Gaps, error) {
+	run := &gapRun{runner: r, patient: true, progress: progress}
 	err := run.fill(ctx, since)
 	return run.gaps, err
 }
@@ -110,8 +111,9 @@ func (r *Runner) FillGaps(ctx context.Context, since time.Time) (Gaps, error) {
 // gapRun is one search.
 type gapRun struct {
 	runner    *Runner
-	patient   bool      // waits in place
-	shiftEnds time.Time // zero: never
+	patient   bool       // waits in place
+	progress  func(Gaps) // nil: nobody looks
+	shiftEnds time.Time  // zero: never
 
 	endpoints []uuid.UUID
 	enabled   bool // whether Polar would redeliver
@@ -172,7 +174,13 @@ func gapsFrom(since time.Time, filled *time.Time, now time.Time) (from time.Time
 // search reads the failed deliveries of the whole period, and keeps how far it got.
 func (g *gapRun) search(ctx context.Context, moves bool) error {
 	list := deliveryList{api: g.runner.api, endpoints: g.endpoints, call: g.patiently}
-	take := func(deliveries []polar.Delivery) error { return g.take(ctx, deliveries) }
+	take := func(deliveries []polar.Delivery) error {
+		err := g.take(ctx, deliveries)
+		if g.progress != nil {
+			g.progress(g.gaps)
+		}
+		return err
+	}
 	err := list.walk(ctx, g.gaps.From, g.gaps.Until, take, func(until time.Time) error {
 		if moves = moves && !g.left && g.refused == nil; moves {
 			mark := until

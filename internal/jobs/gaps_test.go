@@ -217,9 +217,13 @@ func TestAPeriodThatPolarCannotAnswerForIsHalved(t *testing.T) {
 		}
 		fake.ServeHTTP(w, r)
 	})
-	gaps, err := e.runner.FillGaps(t.Context(), e.clock.now().Add(-80*time.Hour))
+	var told []int // how many were stored, each time
+	gaps, err := e.runner.FillGaps(t.Context(), e.clock.now().Add(-80*time.Hour), func(g jobs.Gaps) { told = append(told, g.Stored) })
 	if err != nil || gaps.Stored != 3*eventsEach {
 		t.Errorf("%+v, %v; want all %d events stored", gaps, err, 3*eventsEach)
+	}
+	if len(told) < 2 || !slices.IsSorted(told) || told[len(told)-1] != gaps.Stored {
+		t.Errorf("whoever waits is told of %v stored events, in the end there are %d", told, gaps.Stored)
 	}
 	failed := 0
 	for _, r := range e.asked.take(listDeliveries) {
@@ -236,7 +240,7 @@ func TestAPeriodThatPolarCannotAnswerForIsHalved(t *testing.T) {
 		}
 		fake.ServeHTTP(w, r)
 	})
-	if _, err := e.runner.FillGaps(t.Context(), e.clock.now().Add(-time.Hour)); !polar.OutcomeUnknown(err) {
+	if _, err := e.runner.FillGaps(t.Context(), e.clock.now().Add(-time.Hour), nil); !polar.OutcomeUnknown(err) {
 		t.Errorf("a Polar that never answers: %v", err)
 	}
 	if n := len(e.asked.take(listDeliveries)); n != 3 { // of 60, 30 and 15 minutes
@@ -335,7 +339,7 @@ func TestWithoutAnEndpointOfOursNoGapsAreSearched(t *testing.T) {
 	}
 	e.search()
 	expect(t, "lines in the log", len(e.log.lines("searching Polar's failed deliveries failed")), 1)
-	if _, err := e.runner.FillGaps(t.Context(), time.Time{}); err == nil {
+	if _, err := e.runner.FillGaps(t.Context(), time.Time{}, nil); err == nil {
 		t.Error("a person who asks is not told")
 	}
 }
@@ -348,7 +352,7 @@ func TestAPersonWhoAsksWaitsInsteadOfFailing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	gaps, err := e.runner.FillGaps(t.Context(), time.Now().Add(-2*time.Hour))
+	gaps, err := e.runner.FillGaps(t.Context(), time.Now().Add(-2*time.Hour), nil)
 	if err != nil || gaps.Until.Sub(gaps.From).Round(time.Minute) != 2*time.Hour {
 		t.Errorf("%+v, %v", gaps, err)
 	}
@@ -358,7 +362,7 @@ func TestAPersonWhoAsksWaitsInsteadOfFailing(t *testing.T) {
 	e.search()
 	mark := *e.gaps().FilledUntil
 	e.clock.advance(3 * time.Hour)
-	if gaps, err = e.runner.FillGaps(t.Context(), mark.Add(-200*24*time.Hour)); err != nil || gaps.Until.Sub(gaps.From) != 90*24*time.Hour {
+	if gaps, err = e.runner.FillGaps(t.Context(), mark.Add(-200*24*time.Hour), nil); err != nil || gaps.Until.Sub(gaps.From) != 90*24*time.Hour {
 		t.Errorf("%+v, %v; want the 90 days that Polar keeps events", gaps, err)
 	}
 	if moved := e.gaps().FilledUntil.Sub(mark); moved < 3*time.Hour-time.Minute || moved > 3*time.Hour+time.Minute {

@@ -23,8 +23,8 @@ const versionTable = Schema + ".schema_version"
 
 // Migration is one step that Migrate made.
 type Migration struct {
-	Line    string // river or truenorth
-	Version int64
+	Line    string `json:"line"` // river or truenorth
+	Version int64  `json:"version"`
 }
 
 // Migrate brings the database to the newest schema: the schema polar, River's tables, then ours. Safe twice, and from
@@ -32,6 +32,11 @@ type Migration struct {
 //
 // Then it makes the roles, and gives them what they may do. A user who may not make roles is warned, and goes without.
 func (s *Store) Migrate(ctx context.Context, logger *slog.Logger) ([]Migration, error) {
+	return s.MigrateTelling(ctx, logger, func(Migration) {})
+}
+
+// MigrateTelling is Migrate, and tells of each of our steps before it begins: with many rows one may take minutes.
+func (s *Store) MigrateTelling(ctx context.Context, logger *slog.Logger, begins func(Migration)) ([]Migration, error) {
 	var done []Migration
 	err := s.holdingMigrationLock(ctx, func(ctx context.Context, m migrators) error {
 		result, err := m.river.Migrate(ctx, rivermigrate.DirectionUp, nil)
@@ -41,12 +46,20 @@ func (s *Store) Migrate(ctx context.Context, logger *slog.Logger) ([]Migration, 
 		for _, v := range result.Versions {
 			done = append(done, Migration{Line: "river", Version: int64(v.Version)})
 		}
-		results, err := m.ours.Up(ctx)
+		pending, err := m.ours.Status(ctx)
 		if err != nil {
-			return fmt.Errorf("migrating schema %s: %w", Schema, interpret(err))
+			return fmt.Errorf("reading what is migrated: %w", interpret(err))
 		}
-		for _, r := range results {
-			done = append(done, Migration{Line: "truenorth", Version: r.Source.Version})
+		for _, p := range pending {
+			if p.State != goose.StatePending {
+				continue
+			}
+			step := Migration{Line: "truenorth", Version: p.Source.Version}
+			begins(step)
+			if _, err := m.ours.UpByOne(ctx); err != nil {
+				return fmt.Errorf("migrating schema %s to version %d: %w", Schema, step.Version, interpret(err))
+			}
+			done = append(done, step)
 		}
 		missing, err := makeRoles(ctx, m.conn)
 		if len(missing) > 0 {

@@ -2,6 +2,7 @@
 package program
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -28,22 +30,54 @@ import (
 var version string
 
 // Version is the version of this build.
-func Version() string {
-	if version != "" {
-		return version
+func Version() string { return ReadBuild().Version }
+
+// Build is what a program was made of.
+type Build struct {
+	Version    string `json:"version"`
+	Commit     string `json:"commit"`      // empty where it was not built from git
+	CommitTime string `json:"commit_time"` // RFC 3339
+	Modified   bool   `json:"modified"`    // it holds changes that the commit does not
+	Go         string `json:"go_version"`
+}
+
+// ReadBuild reads what the compiler noted in this program.
+func ReadBuild() Build {
+	b := Build{Version: version, Go: runtime.Version()}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		b.Version = cmp.Or(b.Version, info.Main.Version)
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				b.Commit = s.Value
+			case "vcs.time":
+				b.CommitTime = s.Value
+			case "vcs.modified":
+				b.Modified = s.Value == "true"
+			}
+		}
 	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
+	b.Version = cmp.Or(b.Version, "(devel)")
+	return b
+}
+
+func (b Build) String() string {
+	commit := ""
+	if b.Commit != "" {
+		commit = ", commit " + b.Commit
+		if b.Modified {
+			commit += " and changes"
+		}
 	}
-	return "(devel)"
+	return b.Version + " (" + b.Go + commit + ")"
 }
 
 // Main runs a program whose flags are only --help and --version. It ends by a signal, and returns the exit code.
 func Main(name, help string, args []string, run func(ctx context.Context) error) int {
 	switch {
 	case len(args) == 0:
-	case len(args) == 1 && (args[0] == "--version" || args[0] == "-version"):
-		fmt.Println(name, Version())
+	case len(args) == 1 && (args[0] == "--version" || args[0] == "-version" || args[0] == "version"):
+		fmt.Println(name, ReadBuild())
 		return 0
 	case len(args) == 1 && (args[0] == "--help" || args[0] == "-help" || args[0] == "-h" || args[0] == "help"):
 		fmt.Print(help)
