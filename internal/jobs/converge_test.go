@@ -109,6 +109,8 @@ func converge(t *testing.T, seed uint64) {
 		s.compare(objectType)
 	}
 	within(t, 5*time.Second, s.everyPaidCheckoutIsTied)
+	within(t, 10*time.Second, s.theFeedTellsWhatIsSo)
+	within(t, 5*time.Second, s.theUnlinkedAreListed)
 	s.noRequestHasTwoLiveSessions()
 	s.requestsAgree()
 }
@@ -231,6 +233,32 @@ func (s *stage) everyPaidCheckoutIsTied() error {
 		   and not exists (select from polar.link_conflict f where f.customer_id = c.id and f.local_user_id = u.id and f.resolved_at is null)`)
 	if len(loose) > 0 {
 		return fmt.Errorf("paid, and tied to nobody: %q", loose)
+	}
+	return nil
+}
+
+// theFeedTellsWhatIsSo folds the change feed, and holds it against what users may use now.
+func (s *stage) theFeedTellsWhatIsSo() error {
+	const columns = "local_user_id, %s, object_id, product_id, benefit_id, customer_id, subscription_id, order_id, until"
+	so := all[string](s.w, fmt.Sprintf("select distinct concat_ws(' ', "+columns+") from polar.user_access order by 1", "kind"))
+	told := all[string](s.w, fmt.Sprintf(`select concat_ws(' ', `+columns+`)
+		  from (select distinct on (local_user_id, access_kind, object_id) * from polar.change
+		         where kind in ('access_gained', 'access_lost') order by local_user_id, access_kind, object_id, id desc) c
+		 where kind = 'access_gained' order by 1`, "access_kind"))
+	if !slices.Equal(so, told) {
+		return fmt.Errorf("users may use\n%s\nand the feed tells\n%s", lines(so), lines(told))
+	}
+	return nil
+}
+
+// theUnlinkedAreListed holds the list that the console shows against the view.
+func (s *stage) theUnlinkedAreListed() error {
+	wrong := all[string](s.w, `
+		select 'not listed: ' || u.customer_id from polar.unlinked_customer u where not exists (select from polar.link_waiting w where w.customer_id = u.customer_id)
+		union all
+		select 'listed, and not unlinked: ' || w.customer_id from polar.link_waiting w where not exists (select from polar.unlinked_customer u where u.customer_id = w.customer_id)`)
+	if len(wrong) > 0 {
+		return fmt.Errorf("the list of the unlinked is wrong: %q", wrong)
 	}
 	return nil
 }
