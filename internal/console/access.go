@@ -62,6 +62,7 @@ func (c *Console) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		outer := r
 		client, r := c.fromProxy(r)
 		var who visitor
 		switch {
@@ -80,7 +81,9 @@ func (c *Console) guard(next http.Handler) http.Handler {
 				who.Name = cleanName(name)
 			}
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), visitorKey{}, who))) //nolint:contextcheck // it is the request's own
+		inner := r.WithContext(context.WithValue(r.Context(), visitorKey{}, who)) //nolint:contextcheck // it is the request's own
+		next.ServeHTTP(w, inner)
+		outer.Pattern = inner.Pattern // for who traces: the route
 	})
 }
 

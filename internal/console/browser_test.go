@@ -225,8 +225,8 @@ func TestEveryActionWorksInABrowser(t *testing.T) {
 			return "";
 		})())`, id, !named, reason))
 		named = true // the console remembers
-		b.do(chromedp.Click(chromedp.ID(id)), chromedp.WaitVisible(chromedp.CSS("main > .banner")))
-		if text := b.evaluate(`Promise.resolve(document.querySelector("main > .banner").textContent)`); !strings.Contains(text, banner) {
+		b.do(chromedp.Click(chromedp.ID(id)), chromedp.WaitVisible(chromedp.CSS("main > .banner[role=status]")))
+		if text := b.evaluate(`Promise.resolve(document.querySelector("main > .banner[role=status]").textContent)`); !strings.Contains(text, banner) {
 			t.Errorf("after %s the page says %q, want %q", id, text, banner)
 		}
 	}

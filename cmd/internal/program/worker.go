@@ -98,6 +98,9 @@ func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, lo
 			if err == nil {
 				err = runner.Run(groupCtx, func() { working.Store(true) })
 			}
+			if groupCtx.Err() != nil && !working.Load() {
+				return nil // asked to stop while it started, which nobody saw
+			}
 			// A Postgres that goes away again before the work begins is waited for again.
 			if working.Load() || !errors.Is(err, store.ErrUnavailable) {
 				return err
