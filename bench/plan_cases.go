@@ -45,7 +45,23 @@ const lastBatch = "(select batch from polar.event_log order by seq desc limit 1)
 var delivered = map[string]string{
 	"webhook_ids": "array(select gen_random_uuid()::text from generate_series(1, 64))", "types": "array_fill('customer.updated'::text, array[64])",
 	"object_ids": "(select array_agg(c.id::text) from (select id from polar.customer order by id limit 64) c)", "occurred_ats": "array_fill(now(), array[64])",
-	"bodies": "(select array_agg(l.body) from (select body from polar.event_log order by seq limit 64) l)", "body_bytes": "array_fill(''::bytea, array[64])", "notify": "false",
+	"bodies": "(select array_agg(l.body) from (select body from polar.event_log order by seq limit 64) l)", "body_bytes": "array_fill(''::bytea, array[64])", "notify": "false", "metadata": "'{}'",
+}
+
+// page is the first page of a list by time or by number, with further parameters by name and value.
+func page(further ...string) map[string]string {
+	values := map[string]string{"max_rows": "51", "before_at": "'9999-12-31'::timestamptz", "before_id": "'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid"}
+	for pair := range slices.Chunk(further, 2) {
+		values[pair[0]] = pair[1]
+	}
+	return values
+}
+
+// eventPage is the same of events.
+func eventPage(further ...string) map[string]string {
+	values := page(further...)
+	values["before_seq"], values["from_seq"] = "9223372036854775807", "0"
+	return values
 }
 
 // versions are newer versions of stored objects of a type.
@@ -114,7 +130,7 @@ var planCases = slices.Concat(
 	grouped("Receive", []planCase{
 		{query: "EventInsert", values: map[string]string{
 			"webhook_id": "gen_random_uuid()", "type": "'customer.updated'", "object_id": oneCustomer, "occurred_at": "now()",
-			"body": "(select body from polar.event_log order by seq limit 1)", "body_bytes": "''::bytea", "notify": "false",
+			"body": "(select body from polar.event_log order by seq limit 1)", "body_bytes": "''::bytea", "notify": "false", "metadata": "'{}'",
 		}},
 		{query: "EventInsertMany", name: "64 at once", values: delivered},
 		{query: "EventListUnknown", values: map[string]string{"webhook_ids": "array(select l.webhook_id from polar.event_log l order by l.seq desc limit 100)"}},
@@ -218,9 +234,24 @@ var planCases = slices.Concat(
 		{query: "EventOldestReceivedAt"},
 		{query: "QueueDepth", before: arrived},
 		{query: "ReconcileRunListLast"},
-		{query: "CheckoutRequestListRecent", values: firstRows("50")},
+		{query: "CheckoutRequestPage", values: page()},
+		{query: "CheckoutRequestPageOfState", values: page("state", "'failed'")},
+		{query: "CheckoutRequestPageStuck", values: page()},
+		{query: "CheckoutRequestFind", values: page("id", "null::uuid", "text", "'usr_1'")},
+		{query: "CustomerPage", values: page()},
+		{query: "CustomerPageUnlinked", values: page()},
+		{query: "CustomerFind", values: page("id", "null::uuid", "text", "'nobody@example.com'")},
+		{query: "LocalUserPage", values: page("after_id", "''")},
+		{query: "LocalUserFind", values: page("id", "null::uuid", "text", "'usr_1'")},
+		{query: "DriftPage", values: page("before_id", "9223372036854775807")},
+		{query: "DriftPageOpen", values: page("before_id", "9223372036854775807")},
+		{query: "LinkConflictPage", values: page("before_id", "9223372036854775807")},
+		{query: "LinkConflictPageOpen", values: page("after_id", "0")},
 		{query: "CustomerLinkListRecent", values: firstRows("50")},
-		{query: "EventListRecent", values: firstRows("50")},
+		{query: "EventPage", values: eventPage()},
+		{query: "EventPageOfType", values: eventPage("type", "'refund.created'")},
+		{query: "EventPageFailed", values: eventPage("type", "''")},
+		{query: "EventPageReceived", values: eventPage("type", "''")},
 		{query: "LinkConflictListOpen", values: firstRows("50")},
 		{query: "LinkConflictListNewest", values: firstRows("50")},
 		{query: "LinkConflictListByCustomer", values: map[string]string{"customer_id": oneCustomer}},

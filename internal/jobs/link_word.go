@@ -141,7 +141,7 @@ func inPersonsTx(ctx context.Context, s *store.Store, deed store.Deed, do func(*
 	if err != nil {
 		return fmt.Errorf("configuring River: %w", err)
 	}
-	const patience = 5 * time.Second
+	const patience = 9 * time.Second // a person waits; the pages they ask by give up after ten
 	for started := time.Now(); ; {
 		began := false
 		err := s.InTx(ctx, func(tx *store.Tx) error {
