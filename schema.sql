@@ -1764,7 +1764,8 @@ create table polar.drift (
 );
 create unique index drift_open_idx on polar.drift (object_type, object_id, field, (cause = 'duplicate_session')) where resolved_at is null;
 create index drift_object_idx on polar.drift (object_id);
-create index drift_unresolved_idx on polar.drift (cause, id) where resolved_at is null;
+create index drift_unresolved_idx on polar.drift (id) where resolved_at is null;
+create index drift_cause_idx on polar.drift (cause, id) where resolved_at is null;
 comment on table polar.drift is 'Every difference between Polar and the mirror that was found, with its cause.';
 comment on column polar.drift.id is 'Number of the difference.';
 comment on column polar.drift.run_id is 'The reconcile_run that found it; null where the worker met it in passing.';

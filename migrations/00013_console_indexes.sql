@@ -12,7 +12,9 @@ create index concurrently checkout_request_state_idx on polar.checkout_request (
 drop index concurrently if exists polar.link_conflict_unresolved_idx;
 create index concurrently link_conflict_unresolved_idx on polar.link_conflict (id) where resolved_at is null;
 drop index concurrently if exists polar.drift_unresolved_idx;
-create index concurrently drift_unresolved_idx on polar.drift (cause, id) where resolved_at is null;
+create index concurrently drift_unresolved_idx on polar.drift (id) where resolved_at is null;
+drop index concurrently if exists polar.drift_cause_idx;
+create index concurrently drift_cause_idx on polar.drift (cause, id) where resolved_at is null;
 drop index concurrently if exists polar.local_user_row_email_idx;
 create index concurrently local_user_row_email_idx on polar.local_user_row (lower(email));
 drop index concurrently if exists polar.customer_created_at_idx;
@@ -27,4 +29,5 @@ drop index concurrently polar.checkout_request_newest_idx;
 drop index concurrently polar.checkout_request_state_idx;
 drop index concurrently polar.link_conflict_unresolved_idx;
 drop index concurrently polar.drift_unresolved_idx;
+drop index concurrently polar.drift_cause_idx;
 drop index concurrently polar.local_user_row_email_idx;

@@ -165,3 +165,11 @@ update polar.river_job j
    set state = 'available', scheduled_at = now()
   from polar.checkout_request r
  where r.id = @id and j.id = r.job_id and j.state in ('retryable', 'scheduled');
+
+-- name: CheckoutRequestLockRetried :one
+with held as materialized (
+    select r.id from polar.checkout_request r where r.id = @id for update
+)
+select coalesce((select n.id from polar.audit a join polar.checkout_request n on n.id = polar.json_uuid(a.detail, 'request_id')
+                  where a.subject = 'checkout_request ' || (select h.id from held h) and a.action = 'retry_checkout' and n.state not in ('failed', 'expired')
+                  order by a.id desc limit 1), '00000000-0000-0000-0000-000000000000')::uuid as again;

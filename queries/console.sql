@@ -18,9 +18,11 @@ select r.id, coalesce(r.external_customer_id, '')::text as external_customer_id,
  limit @max_rows::integer;
 
 -- name: CheckoutRequestPageStuck :many
+-- Few are stuck, which a planner cannot know.
+with stuck as materialized (select s.request_id from polar.stuck_checkout s)
 select r.id, coalesce(r.external_customer_id, '')::text as external_customer_id, coalesce(r.key, '')::text as key, r.state, coalesce(r.url, '')::text as url,
        r.expires_at, coalesce(r.error, '')::text as error, r.attempt, r.created_at
-  from polar.stuck_checkout k
+  from stuck k
   join polar.checkout_request r on r.id = k.request_id
  where (r.created_at, r.id) < (@before_at::timestamptz, @before_id::uuid)
  order by r.created_at desc, r.id desc
@@ -34,7 +36,7 @@ select r.id, coalesce(r.external_customer_id, '')::text as external_customer_id,
  where r.id in (select q.id from polar.checkout_request q where q.id = sqlc.narg(id)::uuid
                  union all select q.id from polar.checkout_request q where q.checkout_id = sqlc.narg(id)::uuid
                  union all (select q.id from polar.checkout_request q where q.key = @text::text and q.state not in ('failed', 'expired') limit 1)
-                 union all (select q.id from polar.checkout_request q where q.external_customer_id = @text::text limit 1000))
+                 union all (select q.id from polar.checkout_request q where q.external_customer_id = @text::text order by q.created_at desc, q.id desc limit 1000))
    and (r.created_at, r.id) < (@before_at::timestamptz, @before_id::uuid)
  order by r.created_at desc, r.id desc
  limit @max_rows::integer;
@@ -124,18 +126,31 @@ update polar.drift d
 
 -- name: EventPage :many
 -- Neither body nor error of any list: both may quote what Polar sent.
-select e.seq, e.webhook_id, e.type, coalesce(e.object_id, '')::text as object_id, e.state, e.tries, e.received_at
-  from polar.event e
- where e.seq < @before_seq::bigint and e.seq >= @from_seq::bigint
- order by e.seq desc
- limit @max_rows::integer;
+-- The outcomes are looked up one by one: both tables are in order, and a planner might read one from its end to get to the other.
+with listed as materialized (
+    select l.seq, l.webhook_id, l.type, l.object_id, l.received_at
+      from polar.event_log l
+     where l.seq < @before_seq::bigint and l.seq >= @from_seq::bigint
+     order by l.seq desc
+     limit @max_rows::integer
+)
+select e.seq, e.webhook_id, e.type, coalesce(e.object_id, '')::text as object_id, coalesce(o.state, 'received')::text as state, coalesce(o.tries, 0)::integer as tries, e.received_at
+  from listed e
+  left join lateral (select w.state, w.tries from polar.event_outcome w where w.seq = e.seq limit 1) o on true
+ order by e.seq desc;
 
 -- name: EventPageOfType :many
-select e.seq, e.webhook_id, e.type, coalesce(e.object_id, '')::text as object_id, e.state, e.tries, e.received_at
-  from polar.event e
- where e.type = @type::text and e.seq < @before_seq::bigint and e.seq >= @from_seq::bigint
- order by e.seq desc
- limit @max_rows::integer;
+with listed as materialized (
+    select l.seq, l.webhook_id, l.type, l.object_id, l.received_at
+      from polar.event_log l
+     where l.type = @type::text and l.seq < @before_seq::bigint and l.seq >= @from_seq::bigint
+     order by l.seq desc
+     limit @max_rows::integer
+)
+select e.seq, e.webhook_id, e.type, coalesce(e.object_id, '')::text as object_id, coalesce(o.state, 'received')::text as state, coalesce(o.tries, 0)::integer as tries, e.received_at
+  from listed e
+  left join lateral (select w.state, w.tries from polar.event_outcome w where w.seq = e.seq limit 1) o on true
+ order by e.seq desc;
 
 -- name: EventPageFailed :many
 select l.seq, l.webhook_id, l.type, coalesce(l.object_id, '')::text as object_id, o.state, o.tries, l.received_at
@@ -174,7 +189,7 @@ select e.seq, e.webhook_id, e.type, coalesce(e.object_id, '')::text as object_id
 
 -- name: EventGetMasked :one
 -- The event without what is personal. Fails for a body that jsonb refuses.
-select jsonb_pretty(polar.redacted_event(l.body::jsonb))::text as body
+select jsonb_pretty(polar.redacted(polar.redacted_event(l.body::jsonb)))::text as body
   from polar.event_log l
  where l.seq = @seq and l.body is not null;
 
@@ -208,7 +223,7 @@ select h.hour, (select count(*) from polar.event_log l where l.seq >= h.first_se
  order by h.hour;
 
 -- name: JobRates :many
-select (extract(epoch from date_trunc('hour', j.finalized_at) - @first_at::timestamptz) / 3600)::integer as hour, (j.state = 'completed')::boolean as completed, count(*)::bigint as jobs
+select (extract(epoch from date_trunc('hour', j.finalized_at, 'UTC') - @first_at::timestamptz) / 3600)::integer as hour, (j.state = 'completed')::boolean as completed, count(*)::bigint as jobs
   from polar.river_job j
  where j.state in ('completed', 'cancelled', 'discarded') and j.finalized_at >= @first_at::timestamptz
  group by 1, 2

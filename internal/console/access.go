@@ -71,7 +71,7 @@ func (c *Console) guard(next http.Handler) http.Handler {
 			if who, ok = c.admit(w, r, client); !ok {
 				return
 			}
-		case !isLocal(r, client):
+		case len(c.config.TrustedProxies) > 0 || !isLocal(r, client): // whom a proxy lets in is not for it to say
 			http.Error(w, "without CONSOLE_PASSWORD the console answers on loopback only, as localhost, 127.0.0.1 or [::1]", http.StatusForbidden)
 			return
 		default:
@@ -98,13 +98,15 @@ func (c *Console) fromProxy(r *http.Request) (client netip.Addr, asked *http.Req
 	asked = r.Clone(r.Context())
 	// Each proxy adds whom it heard from at the end: the last one that is no proxy of ours is the client.
 	heard := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	client = netip.Addr{} // nobody in particular, while the proxy does not say
 	for _, text := range slices.Backward(heard) {
-		addr, err := netip.ParseAddr(strings.TrimSpace(text))
-		if err != nil {
-			break
+		text = strings.TrimSpace(text)
+		addr, err := netip.ParseAddr(text)
+		if withPort, portErr := netip.ParseAddrPort(text); portErr == nil {
+			addr, err = withPort.Addr(), nil
 		}
 		client = addr.Unmap()
-		if !c.trusts(client) {
+		if err != nil || !c.trusts(client) {
 			break
 		}
 	}

@@ -233,24 +233,28 @@ func TestAFormThatIsWrongIsRefusedAndWritesNothing(t *testing.T) {
 
 func TestOnlyATrustedProxyIsBelievedWhoAsks(t *testing.T) {
 	t.Parallel()
-	handler := newConsole(t, console.Config{Logger: quiet, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8")}})
+	trusting := newConsole(t, console.Config{Logger: quiet, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8")}})
+	wary := newConsole(t, console.Config{Logger: quiet})
 	for _, c := range []struct {
+		handler            http.Handler
 		name, remote, host string
 		header             http.Header
 		want               int
 	}{
-		{"a client elsewhere", "127.0.0.1:5000", "localhost", http.Header{"X-Forwarded-For": {"192.0.2.7"}}, http.StatusForbidden},
-		{"a client elsewhere who says that it is here", "127.0.0.1:5000", "localhost", http.Header{"X-Forwarded-For": {"127.0.0.1, 192.0.2.7"}}, http.StatusForbidden},
-		{"through two proxies", "10.0.0.1:5000", "localhost", http.Header{"X-Forwarded-For": {"192.0.2.7, 10.0.0.2"}}, http.StatusForbidden},
-		{"a stranger's name told by the proxy", "127.0.0.1:5000", "localhost", http.Header{"X-Forwarded-Host": {"attacker.example"}}, http.StatusForbidden},
-		{"a client that is no proxy", "192.0.2.9:5000", "localhost", http.Header{"X-Forwarded-For": {"127.0.0.1"}}, http.StatusForbidden},
-		{"this machine", "127.0.0.1:5000", "localhost", nil, http.StatusOK},
+		{trusting, "a client elsewhere", "127.0.0.1:5000", "localhost", http.Header{"X-Forwarded-For": {"192.0.2.7"}}, http.StatusForbidden},
+		{trusting, "a client elsewhere who says that it is here", "127.0.0.1:5000", "localhost", http.Header{"X-Forwarded-For": {"127.0.0.1, 192.0.2.7"}}, http.StatusForbidden},
+		{trusting, "through two proxies", "10.0.0.1:5000", "localhost", http.Header{"X-Forwarded-For": {"192.0.2.7, 10.0.0.2"}}, http.StatusForbidden},
+		{trusting, "a stranger's name told by the proxy", "127.0.0.1:5000", "localhost", http.Header{"X-Forwarded-Host": {"attacker.example"}}, http.StatusForbidden},
+		{trusting, "a client that is no proxy", "192.0.2.9:5000", "localhost", http.Header{"X-Forwarded-For": {"127.0.0.1"}}, http.StatusForbidden},
+		{trusting, "a proxy that does not say who asks", "127.0.0.1:5000", "localhost", nil, http.StatusForbidden},
+		{trusting, "a proxy that says it in a way nobody reads", "127.0.0.1:5000", "localhost", http.Header{"X-Forwarded-For": {"unknown"}}, http.StatusForbidden},
+		{wary, "this machine", "127.0.0.1:5000", "localhost", nil, http.StatusOK},
 	} {
 		r := httptest.NewRequest(http.MethodGet, asset, nil)
 		r.RemoteAddr, r.Host = c.remote, c.host
 		maps.Copy(r.Header, c.header)
 		answer := httptest.NewRecorder()
-		handler.ServeHTTP(answer, r)
+		c.handler.ServeHTTP(answer, r)
 		if answer.Code != c.want {
 			t.Errorf("%s: it answers %d, want %d", c.name, answer.Code, c.want)
 		}

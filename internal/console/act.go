@@ -52,7 +52,11 @@ func (c *Console) word(w http.ResponseWriter, r *http.Request) (store.Word, erro
 	if who.Name == "" {
 		return store.Word{}, refused(http.StatusBadRequest, "Say who you are: what is changed here stands in the audit trail.")
 	}
-	return store.Word{Actor: who.Name, Reason: strings.TrimSpace(r.PostForm.Get("reason")), Door: store.DoorConsole}, nil
+	word := store.Word{Actor: who.Name, Reason: strings.TrimSpace(r.PostForm.Get("reason")), Door: store.DoorConsole}
+	if err := jobs.CheckWord(word); err != nil {
+		return store.Word{}, said(err)
+	}
+	return word, nil
 }
 
 // readForm reads a form that this console has signed.

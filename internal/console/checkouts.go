@@ -78,7 +78,9 @@ func (c *Console) request(ctx context.Context, r *http.Request) (answer, error) 
 	if err := json.Indent(&params, p.Request.Params, "", "  "); err != nil {
 		return answer{}, fmt.Errorf("reading the params of checkout request %s: %w", id, err)
 	}
-	p.Params = params.String()
+	if p.Visitor.Operator { // they may name the buyer
+		p.Params = params.String()
+	}
 	if p.Deeds, err = c.config.Store.ListAuditOf(ctx, listLength, "checkout_request "+id.String()); err != nil {
 		return answer{}, err
 	}

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -109,7 +110,7 @@ func (c *Console) drift(ctx context.Context, r *http.Request) (answer, error) {
 	for name, n := range open {
 		p.Causes = append(p.Causes, cause{name, n})
 	}
-	slices.SortFunc(p.Causes, func(a, b cause) int { return int(b.Open - a.Open) })
+	slices.SortFunc(p.Causes, func(a, b cause) int { return cmp.Or(cmp.Compare(b.Open, a.Open), cmp.Compare(a.Name, b.Name)) })
 	var more bool
 	p.Drifts, more = cut(p.Drifts)
 	if more {
@@ -157,9 +158,6 @@ func (c *Console) resolveDrift(ctx context.Context, r *http.Request, word store.
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 	if err != nil {
 		return "", refused(http.StatusNotFound, "There is no such difference.")
-	}
-	if word.Reason == "" {
-		return "", jobs.ErrWord
 	}
 	deed := store.Deed{Actor: word.Actor, Door: word.Door, Action: "resolve_drift", Subject: driftSubject(id), Reason: word.Reason}
 	return done("/drift/"+strconv.FormatInt(id, 10), "resolved"), c.config.Store.ResolveDrift(ctx, id, deed)

@@ -111,6 +111,9 @@ func (c *Console) readEvent(ctx context.Context, r *http.Request) (p eventPage, 
 	if p.Event, err = c.config.Store.GetEvent(ctx, seq); err != nil {
 		return p, err
 	}
+	if !p.Visitor.Operator {
+		p.Event.Error = "" // it may quote what Polar sent
+	}
 	p.Title = p.Event.Type + " · truenorth"
 	p.Deeds, err = c.config.Store.ListAuditOf(ctx, listLength, eventSubject(seq))
 	return p, err

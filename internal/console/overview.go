@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -73,17 +74,7 @@ func (c *Console) readOverview(ctx context.Context, p *overviewPage) error {
 	if p.Events, err = s.ListEventPage(ctx, store.EventFilter{}, 0, shortList); err != nil {
 		return err
 	}
-	rates, at, err := s.ReadRates(ctx, hoursShown)
-	if err != nil {
-		return err
-	}
-	if time.Since(at) > time.Second {
-		p.RatesAt = at
-	}
-	p.Plots = []plot{
-		newPlot("Events received", rates.FirstAt, series{"received", "events", rates.Events}),
-		newPlot("Jobs", rates.FirstAt, series{"completed", "jobs", rates.Jobs}, series{"failed for good", "failed", rates.Failed}),
-	}
+	c.plot(ctx, p)
 	p.Sweep = sweepOf(p.Status.LastRuns)
 	p.Attention = needs(*p)
 	if p.Status.RequestsWaiting > 0 || p.Status.Events[store.EventReceived] > 0 {
@@ -93,6 +84,26 @@ func (c *Console) readOverview(ctx context.Context, p *overviewPage) error {
 }
 
 const mostStuck = 1000
+
+// plotPatience is how long the page waits for its plots; without them it tells all the same what is out of order.
+const plotPatience = 3 * time.Second
+
+func (c *Console) plot(ctx context.Context, p *overviewPage) {
+	ctx, cancel := context.WithTimeout(ctx, plotPatience)
+	defer cancel()
+	rates, at, err := c.config.Store.ReadRates(ctx, hoursShown)
+	if err != nil {
+		c.config.Logger.WarnContext(ctx, "counting for the plots failed", slog.String("error", err.Error()))
+		return
+	}
+	if time.Since(at) > time.Second {
+		p.RatesAt = at
+	}
+	p.Plots = []plot{
+		newPlot("Events received", rates.FirstAt, series{"received", "events", rates.Events}),
+		newPlot("Jobs", rates.FirstAt, series{"completed", "jobs", rates.Jobs}, series{"failed for good", "failed", rates.Failed}),
+	}
+}
 
 func linkRows(links []store.RecentLink) []linkRow {
 	rows := make([]linkRow, len(links))

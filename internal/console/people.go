@@ -244,8 +244,12 @@ func (c *Console) person(ctx context.Context, r *http.Request, customer *uuid.UU
 	if err != nil {
 		return answer{}, err
 	}
+	var until time.Time // what is older is for the next page
+	if len(events) > listLength {
+		until = events[listLength].At
+	}
 	events, more := cut(events)
-	p.Timeline = timeline(p.Person, events, after > 0, more)
+	p.Timeline = timeline(p.Person, events, after > 0, until)
 	if more {
 		p.Next = later(r, strconv.FormatInt(events[len(events)-1].Seq, 10)) + "#timeline"
 	}
@@ -263,9 +267,9 @@ type moment struct {
 	Detail string
 }
 
-// timeline puts what happened in order, newest first. Of a page of events that is not the first, and of one that is not the
-// last, it holds what happened in the time of that page's events.
-func timeline(p store.Person, events []store.PersonEvent, isLater, more bool) []moment {
+// timeline puts what happened in order, newest first. A page that is not the first begins with its first event; one that is not
+// the last ends before until, when the next page's first event came.
+func timeline(p store.Person, events []store.PersonEvent, isLater bool, until time.Time) []moment {
 	var all []moment
 	add := func(at *time.Time, m moment) {
 		if at == nil {
@@ -300,7 +304,7 @@ func timeline(p store.Person, events []store.PersonEvent, isLater, more bool) []
 		if len(events) == 0 {
 			return isLater
 		}
-		return (isLater && m.At.After(events[0].At)) || (more && m.At.Before(events[len(events)-1].At))
+		return (isLater && m.At.After(events[0].At)) || !m.At.After(until)
 	})
 	for _, e := range events {
 		add(&e.At, moment{Kind: "event", Text: e.Type, Badge: e.State, Link: "/events/" + strconv.FormatInt(e.Seq, 10)})

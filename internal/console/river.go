@@ -83,7 +83,11 @@ func (u *riverUI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Actor: who.Name, Door: store.DoorConsole, Action: "jobs", Subject: r.Method + " " + strings.TrimPrefix(r.URL.Path, jobsPath),
 		Detail: map[string]any{},
 	}
-	if deed.Actor == "" {
+	switch {
+	case deed.Actor == "" && who.Asked:
+		http.Error(w, "give your name as the user name: what is changed here stands in the audit trail", http.StatusBadRequest)
+		return
+	case deed.Actor == "":
 		deed.Actor = "someone on this machine"
 	}
 	if json.Valid(body) {

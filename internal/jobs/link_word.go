@@ -118,14 +118,14 @@ func deedOf(word store.Word, action, subject string, detail map[string]any) stor
 
 func customerSubject(id uuid.UUID) string { return "customer " + id.String() }
 
-// checkDeed says what a person left out.
-func checkDeed(deed store.Deed) error {
+// CheckWord says what a person left out. Errors: ErrWord.
+func CheckWord(word store.Word) error {
 	switch {
-	case strings.TrimSpace(deed.Reason) == "":
+	case strings.TrimSpace(word.Reason) == "":
 		return fmt.Errorf("%w: give a reason, which stands in the history", ErrWord)
-	case strings.TrimSpace(deed.Actor) == "":
+	case strings.TrimSpace(word.Actor) == "":
 		return fmt.Errorf("%w: give the name of who decides", ErrWord)
-	case strings.TrimSpace(deed.Actor) == itself:
+	case strings.TrimSpace(word.Actor) == itself:
 		return fmt.Errorf("%w: %s is the machine's own name, give a person's", ErrWord, itself)
 	}
 	return nil
@@ -133,7 +133,7 @@ func checkDeed(deed store.Deed) error {
 
 // inPersonsTx runs what a person decides in one transaction, and notes it there; again where another one came in its way.
 func inPersonsTx(ctx context.Context, s *store.Store, deed store.Deed, do func(*store.Tx, *linker) error) error {
-	if err := checkDeed(deed); err != nil {
+	if err := CheckWord(store.Word{Actor: deed.Actor, Reason: deed.Reason}); err != nil {
 		return err
 	}
 	logger := slog.New(slog.DiscardHandler)

@@ -30,6 +30,8 @@ var ErrTooMany = errors.New("too many at once")
 // ReplayEvents applies these events again in this process, whatever became of them, and notes who asked. What is no longer
 // kept is left out. Errors: ErrTooMany, ErrWord.
 func ReplayEvents(ctx context.Context, s *store.Store, logger *slog.Logger, seqs []int64, word store.Word) (Replayed, error) {
+	slices.Sort(seqs)
+	seqs = slices.Compact(seqs)
 	if len(seqs) > MostReplayed {
 		return Replayed{}, fmt.Errorf("%w: %d events, %d at most", ErrTooMany, len(seqs), MostReplayed)
 	}
@@ -37,7 +39,7 @@ func ReplayEvents(ctx context.Context, s *store.Store, logger *slog.Logger, seqs
 	if len(seqs) == 1 {
 		deed.Subject = fmt.Sprintf("event %d", seqs[0])
 	}
-	if err := checkDeed(deed); err != nil {
+	if err := CheckWord(word); err != nil {
 		return Replayed{}, err
 	}
 	r, err := newReplayer(s, logger)
@@ -119,6 +121,11 @@ func AskAgain(ctx context.Context, s *store.Store, id uuid.UUID, word store.Word
 	}
 	deed := deedOf(word, "retry_checkout", "checkout_request "+id.String(), map[string]any{})
 	err = inPersonsTx(ctx, s, deed, func(tx *store.Tx, _ *linker) error {
+		// Who presses twice asks once.
+		if again, err = tx.LockRetried(ctx, id); err != nil || again != uuid.Nil {
+			deed.Detail["request_id"] = again
+			return err
+		}
 		again, err = tx.CreateCheckoutRequest(ctx, request.Params, key)
 		deed.Detail["request_id"] = again // a map, so that the note has it
 		return err

@@ -80,6 +80,15 @@ func (t *Tx) CreateCheckoutRequest(ctx context.Context, params json.RawMessage, 
 	return id, nil
 }
 
+// LockRetried holds a request, and gives the live one that a person asked for in its place; zero where there is none.
+func (t *Tx) LockRetried(ctx context.Context, id uuid.UUID) (uuid.UUID, error) {
+	again, err := t.q.CheckoutRequestLockRetried(ctx, t.tx, id)
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("looking for who took the place of checkout request %s: %w", id, interpret(err))
+	}
+	return again, nil
+}
+
 // WakeCheckoutJob makes the job of a request due now. It reports false where no job of it waits.
 func (t *Tx) WakeCheckoutJob(ctx context.Context, id uuid.UUID) (bool, error) {
 	n, err := t.q.CheckoutRequestWakeJob(ctx, t.tx, id)

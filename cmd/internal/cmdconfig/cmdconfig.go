@@ -180,6 +180,8 @@ func ReadWorker(environ []string) (Worker, error) {
 
 func (c Worker) checkConsole() error {
 	switch {
+	case len(c.TrustedProxies) > 0 && c.ConsolePassword == "":
+		return errors.New("CONSOLE_TRUSTED_PROXIES is set without CONSOLE_PASSWORD: set both, or come from this machine without a proxy")
 	case c.ReaderPassword == "":
 		return nil
 	case c.ConsolePassword == "":

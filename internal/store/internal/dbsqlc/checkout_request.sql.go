@@ -365,6 +365,22 @@ func (q *Queries) CheckoutRequestIsNew(ctx context.Context, db DBTX, id uuid.UUI
 	return is_new, err
 }
 
+const checkoutRequestLockRetried = `-- name: CheckoutRequestLockRetried :one
+with held as materialized (
+    select r.id from polar.checkout_request r where r.id = $1 for update
+)
+select coalesce((select n.id from polar.audit a join polar.checkout_request n on n.id = polar.json_uuid(a.detail, 'request_id')
+                  where a.subject = 'checkout_request ' || (select h.id from held h) and a.action = 'retry_checkout' and n.state not in ('failed', 'expired')
+                  order by a.id desc limit 1), '00000000-0000-0000-0000-000000000000')::uuid as again
+`
+
+func (q *Queries) CheckoutRequestLockRetried(ctx context.Context, db DBTX, id uuid.UUID) (uuid.UUID, error) {
+	row := db.QueryRow(ctx, checkoutRequestLockRetried, id)
+	var again uuid.UUID
+	err := row.Scan(&again)
+	return again, err
+}
+
 const checkoutRequestPosting = `-- name: CheckoutRequestPosting :execrows
 update polar.checkout_request r
    set posted_at = coalesce(r.posted_at, now()), customer_id = $1, leased_until = now() + $2::interval, updated_at = now()

@@ -19,7 +19,7 @@ select r.id, coalesce(r.external_customer_id, '')::text as external_customer_id,
  where r.id in (select q.id from polar.checkout_request q where q.id = $1::uuid
                  union all select q.id from polar.checkout_request q where q.checkout_id = $1::uuid
                  union all (select q.id from polar.checkout_request q where q.key = $2::text and q.state not in ('failed', 'expired') limit 1)
-                 union all (select q.id from polar.checkout_request q where q.external_customer_id = $2::text limit 1000))
+                 union all (select q.id from polar.checkout_request q where q.external_customer_id = $2::text order by q.created_at desc, q.id desc limit 1000))
    and (r.created_at, r.id) < ($3::timestamptz, $4::uuid)
  order by r.created_at desc, r.id desc
  limit $5::integer
@@ -206,9 +206,10 @@ func (q *Queries) CheckoutRequestPageOfState(ctx context.Context, db DBTX, arg C
 }
 
 const checkoutRequestPageStuck = `-- name: CheckoutRequestPageStuck :many
+with stuck as materialized (select s.request_id from polar.stuck_checkout s)
 select r.id, coalesce(r.external_customer_id, '')::text as external_customer_id, coalesce(r.key, '')::text as key, r.state, coalesce(r.url, '')::text as url,
        r.expires_at, coalesce(r.error, '')::text as error, r.attempt, r.created_at
-  from polar.stuck_checkout k
+  from stuck k
   join polar.checkout_request r on r.id = k.request_id
  where (r.created_at, r.id) < ($1::timestamptz, $2::uuid)
  order by r.created_at desc, r.id desc
@@ -233,6 +234,7 @@ type CheckoutRequestPageStuckRow struct {
 	CreatedAt          time.Time
 }
 
+// Few are stuck, which a planner cannot know.
 func (q *Queries) CheckoutRequestPageStuck(ctx context.Context, db DBTX, arg CheckoutRequestPageStuckParams) ([]CheckoutRequestPageStuckRow, error) {
 	rows, err := db.Query(ctx, checkoutRequestPageStuck, arg.BeforeAt, arg.BeforeID, arg.MaxRows)
 	if err != nil {
@@ -878,7 +880,7 @@ func (q *Queries) EventGetBody(ctx context.Context, db DBTX, seq int64) (string,
 }
 
 const eventGetMasked = `-- name: EventGetMasked :one
-select jsonb_pretty(polar.redacted_event(l.body::jsonb))::text as body
+select jsonb_pretty(polar.redacted(polar.redacted_event(l.body::jsonb)))::text as body
   from polar.event_log l
  where l.seq = $1 and l.body is not null
 `
@@ -963,11 +965,17 @@ func (q *Queries) EventListOfAnyState(ctx context.Context, db DBTX, seqs []int64
 }
 
 const eventPage = `-- name: EventPage :many
-select e.seq, e.webhook_id, e.type, coalesce(e.object_id, '')::text as object_id, e.state, e.tries, e.received_at
-  from polar.event e
- where e.seq < $1::bigint and e.seq >= $2::bigint
+with listed as materialized (
+    select l.seq, l.webhook_id, l.type, l.object_id, l.received_at
+      from polar.event_log l
+     where l.seq < $1::bigint and l.seq >= $2::bigint
+     order by l.seq desc
+     limit $3::integer
+)
+select e.seq, e.webhook_id, e.type, coalesce(e.object_id, '')::text as object_id, coalesce(o.state, 'received')::text as state, coalesce(o.tries, 0)::integer as tries, e.received_at
+  from listed e
+  left join lateral (select w.state, w.tries from polar.event_outcome w where w.seq = e.seq limit 1) o on true
  order by e.seq desc
- limit $3::integer
 `
 
 type EventPageParams struct {
@@ -987,6 +995,7 @@ type EventPageRow struct {
 }
 
 // Neither body nor error of any list: both may quote what Polar sent.
+// The outcomes are looked up one by one: both tables are in order, and a planner might read one from its end to get to the other.
 func (q *Queries) EventPage(ctx context.Context, db DBTX, arg EventPageParams) ([]EventPageRow, error) {
 	rows, err := db.Query(ctx, eventPage, arg.BeforeSeq, arg.FromSeq, arg.MaxRows)
 	if err != nil {
@@ -1076,11 +1085,17 @@ func (q *Queries) EventPageFailed(ctx context.Context, db DBTX, arg EventPageFai
 }
 
 const eventPageOfType = `-- name: EventPageOfType :many
-select e.seq, e.webhook_id, e.type, coalesce(e.object_id, '')::text as object_id, e.state, e.tries, e.received_at
-  from polar.event e
- where e.type = $1::text and e.seq < $2::bigint and e.seq >= $3::bigint
+with listed as materialized (
+    select l.seq, l.webhook_id, l.type, l.object_id, l.received_at
+      from polar.event_log l
+     where l.type = $1::text and l.seq < $2::bigint and l.seq >= $3::bigint
+     order by l.seq desc
+     limit $4::integer
+)
+select e.seq, e.webhook_id, e.type, coalesce(e.object_id, '')::text as object_id, coalesce(o.state, 'received')::text as state, coalesce(o.tries, 0)::integer as tries, e.received_at
+  from listed e
+  left join lateral (select w.state, w.tries from polar.event_outcome w where w.seq = e.seq limit 1) o on true
  order by e.seq desc
- limit $4::integer
 `
 
 type EventPageOfTypeParams struct {
@@ -1232,7 +1247,7 @@ func (q *Queries) EventRates(ctx context.Context, db DBTX, seqs []int64) ([]Even
 }
 
 const jobRates = `-- name: JobRates :many
-select (extract(epoch from date_trunc('hour', j.finalized_at) - $1::timestamptz) / 3600)::integer as hour, (j.state = 'completed')::boolean as completed, count(*)::bigint as jobs
+select (extract(epoch from date_trunc('hour', j.finalized_at, 'UTC') - $1::timestamptz) / 3600)::integer as hour, (j.state = 'completed')::boolean as completed, count(*)::bigint as jobs
   from polar.river_job j
  where j.state in ('completed', 'cancelled', 'discarded') and j.finalized_at >= $1::timestamptz
  group by 1, 2
