@@ -31,6 +31,8 @@ run: ## run everything on this machine, with a PostgreSQL and a Polar of its own
 .PHONY: test
 test: ## run all tests on a PostgreSQL of their own
 	@[[ -n "$(RACE)" ]] || echo "note: no C compiler, so without the race detector" >&2
+	@for tool in node npm promtool nginx caddy pgbouncer systemd-analyze zsh fish; do \
+		PATH="$$PATH:/usr/sbin" command -v $$tool > /dev/null || echo "note: no $$tool, so what needs it is NOT tested" >&2; done
 	$(WITHPG) go test $(RACE) -count=1 -shuffle=on -parallel 8 -timeout 15m $(PKG)
 
 .PHONY: lint

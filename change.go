@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
+	"net"
 	"slices"
 	"time"
 
@@ -76,7 +78,7 @@ const (
 )
 
 // Changes gives what happened after a cursor, the ID of the last change that was acted on, and then whatever happens next,
-// for ever, in the order of ID. From 0 on it gives all that is kept. Any number of readers may follow, each with a cursor of
+// for ever, in the order of ID. From 0 on it gives all there ever was, as long as that is kept. Any number of readers may follow, each with a cursor of
 // its own, and each is told everything: at least once, as who acts on a change and does not get to store its cursor is given
 // it again. So store the cursor in the transaction in which you act:
 //
@@ -171,15 +173,15 @@ func (c *Client) readChanges(ctx context.Context, cursor int64) ([]Change, error
 	return changes, nil
 }
 
-// passes tells whether the same statement may succeed later: Postgres is away, starting or full.
+// passes tells whether the same statement may succeed later: Postgres is away, starting or full. What is said neither by
+// Postgres nor by the connection to it, such as that the pool is closed, stays so.
 func passes(err error) bool {
-	if errors.Is(err, ErrChangesRemoved) {
-		return false
-	}
 	var said interface{ SQLState() string }
 	if errors.As(err, &said) && len(said.SQLState()) > 2 {
-		// Connection, transaction state, rollback, resources, lock, operator, system.
+		// Connection, transaction state, rollback, resources, lock, operator, system; as internal/store has it.
 		return slices.Contains([]string{"08", "25", "40", "53", "55", "57", "58"}, said.SQLState()[:2])
 	}
-	return true
+	var network net.Error
+	var unsent interface{ SafeToRetry() bool }
+	return errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &unsent) && unsent.SafeToRetry()
 }

@@ -1347,6 +1347,7 @@ create table polar.checkout_request (
     constraint checkout_request_url_check check (state not in ('open', 'confirmed', 'succeeded') or (url is not null and checkout_id is not null))
 );
 create unique index checkout_request_live_key_idx on polar.checkout_request (key) where state not in ('failed', 'expired');
+create index checkout_request_key_idx on polar.checkout_request using hash (key) where key is not null;
 create index checkout_request_newest_idx on polar.checkout_request (created_at, id);
 create index checkout_request_state_idx on polar.checkout_request (state, created_at, id);
 create index checkout_request_checkout_id_idx on polar.checkout_request (checkout_id);

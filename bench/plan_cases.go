@@ -252,8 +252,6 @@ var planCases = slices.Concat(
 		{query: "EventPageOfType", values: eventPage("type", "'refund.created'")},
 		{query: "EventPageFailed", values: eventPage("type", "''")},
 		{query: "EventPageReceived", values: eventPage("type", "''")},
-		{query: "LinkConflictListOpen", values: firstRows("50")},
-		{query: "LinkConflictListNewest", values: firstRows("50")},
 		{query: "LinkConflictListByCustomer", values: map[string]string{"customer_id": oneCustomer}},
 		{query: "CustomerGetForPeople", values: map[string]string{"id": oneCustomer}},
 		{query: "CustomerListByEmail", values: map[string]string{"email": oneUser + " || '@example.com'"}},

@@ -2,13 +2,12 @@
 select t.told::integer as told, t.more::boolean as more from polar.tell_changes(@max_users::integer, @walk_every::interval) t;
 
 -- name: ChangeList :one
--- The next changes after one, each as an object with the table's column names; the newest id of all, and up to which they are
--- kept no more.
-select coalesce((select jsonb_agg(to_jsonb(c) order by c.id)
-                   from (select * from polar.change c where c.id > @after_id::bigint order by c.id limit @max_rows::integer) c), '[]')::jsonb as changes,
-       greatest(t.removed_until, (select max(c.id) from polar.change c))::bigint as newest,
-       t.removed_until
-  from polar.change_teller t;
+-- The next changes after one, each as an object with the table's column names; the id of the last of them, and up to which they
+-- are kept no more.
+select n.changes, n.last, t.removed_until
+  from polar.change_teller t
+ cross join (select coalesce(jsonb_agg(to_jsonb(c) order by c.id), '[]')::jsonb as changes, coalesce(max(c.id), @after_id::bigint)::bigint as last
+               from (select * from polar.change o where o.id > @after_id::bigint order by o.id limit @max_rows::integer) c) n;
 
 -- name: ChangePrune :one
 -- Removes changes older than an age, the oldest first, and remembers how far.

@@ -35,7 +35,7 @@ select r.id, coalesce(r.external_customer_id, '')::text as external_customer_id,
   from polar.checkout_request r
  where r.id in (select q.id from polar.checkout_request q where q.id = sqlc.narg(id)::uuid
                  union all select q.id from polar.checkout_request q where q.checkout_id = sqlc.narg(id)::uuid
-                 union all (select q.id from polar.checkout_request q where q.key = @text::text and q.state not in ('failed', 'expired') limit 1)
+                 union all (select q.id from polar.checkout_request q where q.key = @text::text order by q.created_at desc, q.id desc limit 1000)
                  union all (select q.id from polar.checkout_request q where q.external_customer_id = @text::text order by q.created_at desc, q.id desc limit 1000))
    and (r.created_at, r.id) < (@before_at::timestamptz, @before_id::uuid)
  order by r.created_at desc, r.id desc
@@ -203,12 +203,13 @@ select l.seq, l.webhook_id, l.type, l.occurred_at, l.body::text as body
  order by l.seq;
 
 -- name: EventListFailedSeqs :many
+-- Those tried least come first: who asks again and again comes through all.
 select o.seq
   from polar.event_outcome o
   join polar.event_log l on l.seq = o.seq
  where o.state = 'failed' and l.body is not null
    and (@type::text = '' or l.type = @type::text)
- order by o.seq
+ order by o.tries, o.seq
  limit @max_rows::integer;
 
 -- name: EventRates :many

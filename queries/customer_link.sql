@@ -184,3 +184,13 @@ with gone as (
 insert into polar.link_waiting (customer_id)
 select unnest(@come::uuid[])
 on conflict do nothing;
+
+-- name: LinkWaitingHeal :execrows
+-- Lists whom nobody has listed: those who came by a program older than the list.
+insert into polar.link_waiting (customer_id, since)
+select c.id, coalesce(c.created_at, now())
+  from polar.customer c
+ where c.deleted_at is null
+   and not exists (select from polar.customer_link l where l.customer_id = c.id)
+   and not exists (select from polar.link_waiting w where w.customer_id = c.id)
+on conflict do nothing;

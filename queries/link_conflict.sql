@@ -43,23 +43,6 @@ select f.id, f.customer_id, f.local_user_id, f.kind, coalesce(f.checkout_id, '00
  where f.customer_id = @customer_id
  order by f.id;
 
--- name: LinkConflictListNewest :many
-select f.id, f.customer_id, f.local_user_id, f.kind, coalesce(f.checkout_id, '00000000-0000-0000-0000-000000000000')::uuid as checkout_id,
-       f.detail, f.detected_at, f.resolved_at, coalesce(f.resolution, '')::text as resolution,
-       coalesce(f.resolved_by, '')::text as resolved_by, coalesce(f.note, '')::text as note, f.lifted_at
-  from polar.link_conflict f
- order by f.id desc
- limit @max_rows::integer;
-
--- name: LinkConflictListOpen :many
-select f.id, f.customer_id, f.local_user_id, f.kind, coalesce(f.checkout_id, '00000000-0000-0000-0000-000000000000')::uuid as checkout_id,
-       f.detail, f.detected_at, f.resolved_at, coalesce(f.resolution, '')::text as resolution,
-       coalesce(f.resolved_by, '')::text as resolved_by, coalesce(f.note, '')::text as note, f.lifted_at
-  from polar.link_conflict f
- where f.resolved_at is null
- order by f.id
- limit @max_rows::integer;
-
 -- name: LinkConflictResolveMany :exec
 update polar.link_conflict f
    set resolved_at = now(), resolution = @resolution::text, resolved_by = @resolved_by::text, note = nullif(@note::text, '')

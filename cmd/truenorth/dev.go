@@ -70,7 +70,13 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 		level = slog.LevelDebug
 	}
 	logger := slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
+	if e.json {
+		logger = program.NewLogger(e.stderr, level, "dev")
+	}
 	config := e.config
+	if err := config.CheckTracing(); err != nil {
+		return err
+	}
 
 	if config.URL.Reveal() == "" {
 		e.notef("starting Postgres ...")
@@ -116,7 +122,7 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 			return err
 		} else if status.Customers > 0 {
 			config.ReconcileInterval = 0
-			fmt.Fprintf(e.stdout, "the fake Polar begins empty, so the mirror of an earlier run is not compared with it; delete %s to begin anew\n", c.Data)
+			e.notef("the fake Polar begins empty, so the mirror of an earlier run is not compared with it; delete %s to begin anew", c.Data)
 		}
 	}
 	ready := make(chan struct{}, 2)

@@ -47,7 +47,7 @@ const documentHead = "# The command line\n\n" +
 	"list do so with `--exit-code`: `status`, `conflicts list`.\n\n" +
 	"**Output.** The result goes to standard output, all else to standard error, so that a pipe gets the result alone. Progress is a\n" +
 	"bar at a terminal and a line every ten seconds elsewhere. Colours are for terminals: `NO_COLOR`, `TERM=dumb` and `--json` turn them off.\n\n" +
-	"**JSON.** `--json` prints one document, whose fields are named as the columns of the table where it shows rows. Times are RFC 3339.\n" +
+	"**JSON.** `--json` prints one document (`endpoint rotate --wait` two: the new secret at once, and how it ended), whose fields are named as the columns of the table where it shows rows. Times are RFC 3339.\n" +
 	"Fields may be added; none is renamed or removed. Below, `name?` is left out where there is nothing to say. Standard error is JSON\n" +
 	"then, too, an object a line: `{\"note\": …}`, and where it failed\n\n```text\n%s```\n\n" +
 	"without `what_to_do` where the error says so itself.\n\n" +

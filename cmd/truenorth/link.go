@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/user"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -255,21 +254,21 @@ func (c conflictsListCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	defer s.Close()
-	list := s.ListOpenConflicts
-	if c.All {
-		list = s.ListAllConflicts
-	}
-	conflicts, err := list(ctx, c.Limit)
+	conflicts, err := s.ListConflictPage(ctx, !c.All, 0, c.Limit)
 	if err != nil {
 		return err
 	}
 	if err := e.print(conflicts, func(w io.Writer) error { return c.printList(w, conflicts) }); err != nil {
 		return err
 	}
-	if c.ExitCode && slices.ContainsFunc(conflicts, func(f store.Conflict) bool { return f.Open }) {
-		return &exitError{code: exitFound}
+	if !c.ExitCode {
+		return nil
 	}
-	return nil
+	open, err := s.ListConflictPage(ctx, true, 0, 1) // the page may not reach back to it
+	if err == nil && len(open) > 0 {
+		err = &exitError{code: exitFound}
+	}
+	return err
 }
 
 func (c conflictsListCommand) printList(out io.Writer, conflicts []store.Conflict) error {

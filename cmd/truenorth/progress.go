@@ -22,7 +22,7 @@ type progress struct {
 const linesApart = 10 * time.Second
 
 func newProgress(e *environment) *progress {
-	return &progress{e: e, terminal: isTerminal(e.stderr), said: time.Now()}
+	return &progress{e: e, terminal: isTerminal(e.stderr) && !e.json, said: time.Now()}
 }
 
 // show tells how many of total objects are done; 0: the total is not known. Another label begins a new bar.

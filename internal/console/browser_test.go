@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/truenorth-dev/truenorth/internal/chromiumtest"
+	"github.com/truenorth-dev/truenorth/internal/toolstest"
 )
 
 // browsed is a console with something of everything, and a browser that looks at it.
@@ -124,22 +125,17 @@ func (b *browsed) paths() map[string]string {
 	}
 }
 
-// axe is the source of axe-core, from npm. Where there is no npm, a person's run skips; CI fails.
+// axe is the source of axe-core, from npm.
 func axe(t *testing.T) string {
 	t.Helper()
-	if _, err := exec.LookPath("npm"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("no npm on this machine: install it (apt install npm)")
-		}
-		t.Skip("no npm on this machine, so whether everybody can use the console is NOT tested: install it (apt install npm)")
-	}
+	npm := toolstest.Find(t, "npm", "npm")
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS("testdata/axe")); err != nil {
 		t.Fatal(err)
 	}
-	npm := exec.CommandContext(t.Context(), "npm", "ci", "--no-audit", "--no-fund")
-	npm.Dir = dir
-	if out, err := npm.CombinedOutput(); err != nil {
+	install := exec.CommandContext(t.Context(), npm, "ci", "--no-audit", "--no-fund")
+	install.Dir = dir
+	if out, err := install.CombinedOutput(); err != nil {
 		t.Fatalf("npm ci: %v\n%s", err, out)
 	}
 	source, err := os.ReadFile(filepath.Join(dir, "node_modules", "axe-core", "axe.min.js"))

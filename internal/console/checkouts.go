@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
@@ -23,11 +21,10 @@ var requestStates = []string{
 
 type requestsPage struct {
 	page
+	pager
 	State    string // one of requestStates, stuck, or empty for all
 	States   []string
 	Requests []store.ListedRequest
-	Next     string
-	First    string
 }
 
 func (c *Console) requests(ctx context.Context, r *http.Request) (answer, error) {
@@ -45,13 +42,7 @@ func (c *Console) requests(ctx context.Context, r *http.Request) (answer, error)
 	if p.Requests, err = c.config.Store.ListRequests(ctx, filter, at, listLength+1); err != nil {
 		return answer{}, err
 	}
-	var more bool
-	p.Requests, more = cut(p.Requests)
-	if more {
-		last := p.Requests[len(p.Requests)-1]
-		p.Next = later(r, placeText(store.Place{At: last.CreatedAt, ID: last.ID}))
-	}
-	p.First = first(r)
+	p.Requests, p.pager = paged(r, p.Requests, func(q store.ListedRequest) string { return placeText(store.Place{At: q.CreatedAt, ID: q.ID}) })
 	return answer{"checkouts.html", p}, nil
 }
 
@@ -66,9 +57,9 @@ type requestPage struct {
 }
 
 func (c *Console) request(ctx context.Context, r *http.Request) (answer, error) {
-	id, err := uuid.Parse(r.PathValue("id"))
+	id, err := idOf(r, "checkout request")
 	if err != nil {
-		return answer{}, refused(http.StatusNotFound, "There is no such checkout request.")
+		return answer{}, err
 	}
 	p := requestPage{page: c.newPage(r, "Checkout request", "checkouts")}
 	if p.Request, err = c.config.Store.GetCheckoutRequest(ctx, id); err != nil {
@@ -101,9 +92,9 @@ func (c *Console) request(ctx context.Context, r *http.Request) (answer, error) 
 
 // retryRequest asks anew for what failed or expired.
 func (c *Console) retryRequest(ctx context.Context, r *http.Request, word store.Word) (string, error) {
-	id, err := uuid.Parse(r.PathValue("id"))
+	id, err := idOf(r, "checkout request")
 	if err != nil {
-		return "", refused(http.StatusNotFound, "There is no such checkout request.")
+		return "", err
 	}
 	again, err := jobs.AskAgain(ctx, c.config.Store, id, word)
 	return done("/requests/"+again.String(), "asked"), err
@@ -111,9 +102,9 @@ func (c *Console) retryRequest(ctx context.Context, r *http.Request, word store.
 
 // tryRequest lets a worker try now what would wait for its next try.
 func (c *Console) tryRequest(ctx context.Context, r *http.Request, word store.Word) (string, error) {
-	id, err := uuid.Parse(r.PathValue("id"))
+	id, err := idOf(r, "checkout request")
 	if err != nil {
-		return "", refused(http.StatusNotFound, "There is no such checkout request.")
+		return "", err
 	}
 	return done("/requests/"+id.String(), "woken"), jobs.TryNow(ctx, c.config.Store, id, word)
 }

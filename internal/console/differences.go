@@ -14,10 +14,9 @@ import (
 
 type conflictsPage struct {
 	page
+	pager
 	All       bool
 	Conflicts []store.Conflict
-	Next      string
-	First     string
 }
 
 func (c *Console) conflicts(ctx context.Context, r *http.Request) (answer, error) {
@@ -30,12 +29,7 @@ func (c *Console) conflicts(ctx context.Context, r *http.Request) (answer, error
 	if p.Conflicts, err = c.config.Store.ListConflictPage(ctx, !p.All, after, listLength+1); err != nil {
 		return answer{}, err
 	}
-	var more bool
-	p.Conflicts, more = cut(p.Conflicts)
-	if more {
-		p.Next = later(r, strconv.FormatInt(p.Conflicts[len(p.Conflicts)-1].ID, 10))
-	}
-	p.First = first(r)
+	p.Conflicts, p.pager = paged(r, p.Conflicts, func(row store.Conflict) string { return strconv.FormatInt(row.ID, 10) })
 	return answer{"conflicts.html", p}, nil
 }
 
@@ -46,9 +40,9 @@ type conflictPage struct {
 }
 
 func (c *Console) conflict(ctx context.Context, r *http.Request) (answer, error) {
-	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	id, err := numberIn(r, "id", "conflict")
 	if err != nil {
-		return answer{}, refused(http.StatusNotFound, "There is no such conflict.")
+		return answer{}, err
 	}
 	p := conflictPage{page: c.newPage(r, fmt.Sprintf("Conflict %d", id), "conflicts")}
 	if p.ConflictFile, err = jobs.ReadConflict(ctx, c.config.Store, id); err != nil {
@@ -60,9 +54,9 @@ func (c *Console) conflict(ctx context.Context, r *http.Request) (answer, error)
 
 // resolveConflict settles a conflict one way or the other.
 func (c *Console) resolveConflict(ctx context.Context, r *http.Request, word store.Word) (string, error) {
-	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	id, err := numberIn(r, "id", "conflict")
 	if err != nil {
-		return "", refused(http.StatusNotFound, "There is no such conflict.")
+		return "", err
 	}
 	var verdict jobs.Verdict
 	switch r.PostForm.Get("verdict") {
@@ -78,13 +72,12 @@ func (c *Console) resolveConflict(ctx context.Context, r *http.Request, word sto
 
 type driftPage struct {
 	page
+	pager
 	All    bool
 	Cause  string
 	Causes []cause
 	Drifts []store.LedgerDrift
 	Types  []string
-	Next   string
-	First  string
 }
 
 // cause is a cause of drift with how much of it is open.
@@ -111,12 +104,7 @@ func (c *Console) drift(ctx context.Context, r *http.Request) (answer, error) {
 		p.Causes = append(p.Causes, cause{name, n})
 	}
 	slices.SortFunc(p.Causes, func(a, b cause) int { return cmp.Or(cmp.Compare(b.Open, a.Open), cmp.Compare(a.Name, b.Name)) })
-	var more bool
-	p.Drifts, more = cut(p.Drifts)
-	if more {
-		p.Next = later(r, strconv.FormatInt(p.Drifts[len(p.Drifts)-1].ID, 10))
-	}
-	p.First = first(r)
+	p.Drifts, p.pager = paged(r, p.Drifts, func(row store.LedgerDrift) string { return strconv.FormatInt(row.ID, 10) })
 	return answer{"drift.html", p}, nil
 }
 
@@ -129,9 +117,9 @@ type oneDriftPage struct {
 }
 
 func (c *Console) oneDrift(ctx context.Context, r *http.Request) (answer, error) {
-	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	id, err := numberIn(r, "id", "difference")
 	if err != nil {
-		return answer{}, refused(http.StatusNotFound, "There is no such difference.")
+		return answer{}, err
 	}
 	p := oneDriftPage{page: c.newPage(r, fmt.Sprintf("Drift %d", id), "drift")}
 	var all []store.LedgerDrift
@@ -155,9 +143,9 @@ func driftSubject(id int64) string { return fmt.Sprintf("drift %d", id) }
 
 // resolveDrift closes what is open of an object in the operator's words.
 func (c *Console) resolveDrift(ctx context.Context, r *http.Request, word store.Word) (string, error) {
-	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	id, err := numberIn(r, "id", "difference")
 	if err != nil {
-		return "", refused(http.StatusNotFound, "There is no such difference.")
+		return "", err
 	}
 	deed := store.Deed{Actor: word.Actor, Door: word.Door, Action: "resolve_drift", Subject: driftSubject(id), Reason: word.Reason}
 	return done("/drift/"+strconv.FormatInt(id, 10), "resolved"), c.config.Store.ResolveDrift(ctx, id, deed)
@@ -174,9 +162,8 @@ func (c *Console) sweep(ctx context.Context, r *http.Request, word store.Word) (
 
 type auditPage struct {
 	page
+	pager
 	Deeds []store.AuditedDeed
-	Next  string
-	First string
 }
 
 func (c *Console) audit(ctx context.Context, r *http.Request) (answer, error) {
@@ -188,11 +175,6 @@ func (c *Console) audit(ctx context.Context, r *http.Request) (answer, error) {
 	if p.Deeds, err = c.config.Store.ListAudit(ctx, after, listLength+1); err != nil {
 		return answer{}, err
 	}
-	var more bool
-	p.Deeds, more = cut(p.Deeds)
-	if more {
-		p.Next = later(r, strconv.FormatInt(p.Deeds[len(p.Deeds)-1].ID, 10))
-	}
-	p.First = first(r)
+	p.Deeds, p.pager = paged(r, p.Deeds, func(row store.AuditedDeed) string { return strconv.FormatInt(row.ID, 10) })
 	return answer{"audit.html", p}, nil
 }

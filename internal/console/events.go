@@ -18,12 +18,11 @@ import (
 
 type eventsPage struct {
 	page
+	pager
 	Type, State string
 	From, Until string // as the form has them
 	Types       []string
 	Events      []store.ListedEvent
-	Next        string
-	First       string
 	Here        string // this page's address, for the way back
 }
 
@@ -54,12 +53,7 @@ func (c *Console) events(ctx context.Context, r *http.Request) (answer, error) {
 	if p.Events, err = c.config.Store.ListEventPage(ctx, filter, after, listLength+1); err != nil {
 		return answer{}, err
 	}
-	var more bool
-	p.Events, more = cut(p.Events)
-	if more {
-		p.Next = later(r, strconv.FormatInt(p.Events[len(p.Events)-1].Seq, 10))
-	}
-	p.First = first(r)
+	p.Events, p.pager = paged(r, p.Events, func(e store.ListedEvent) string { return strconv.FormatInt(e.Seq, 10) })
 	return answer{"events.html", p}, nil
 }
 
@@ -103,9 +97,9 @@ func (c *Console) event(ctx context.Context, r *http.Request) (answer, error) {
 }
 
 func (c *Console) readEvent(ctx context.Context, r *http.Request) (p eventPage, err error) {
-	seq, err := strconv.ParseInt(r.PathValue("seq"), 10, 64)
+	seq, err := numberIn(r, "seq", "event")
 	if err != nil {
-		return p, refused(http.StatusNotFound, "There is no such event.")
+		return p, err
 	}
 	p.page = c.newPage(r, "Event", "events")
 	if p.Event, err = c.config.Store.GetEvent(ctx, seq); err != nil {
@@ -129,9 +123,9 @@ func (c *Console) document(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.show(func(ctx context.Context, r *http.Request) (answer, error) {
-		seq, err := strconv.ParseInt(r.PathValue("seq"), 10, 64)
+		seq, err := numberIn(r, "seq", "event")
 		if err != nil {
-			return answer{}, refused(http.StatusNotFound, "There is no such event.")
+			return answer{}, err
 		}
 		deed := store.Deed{Actor: word.Actor, Door: word.Door, Action: "show_event", Subject: eventSubject(seq), Reason: word.Reason}
 		body, err := c.config.Store.GetEventBody(ctx, seq, deed)

@@ -19,10 +19,9 @@ import (
 
 type customersPage struct {
 	page
+	pager
 	Unlinked  bool
 	Customers []store.ListedCustomer
-	Next      string // where the list goes on; empty: nowhere
-	First     string // its beginning, where this is a later page
 }
 
 func (c *Console) customers(ctx context.Context, r *http.Request) (answer, error) {
@@ -44,41 +43,33 @@ func (c *Console) customers(ctx context.Context, r *http.Request) (answer, error
 	if err != nil {
 		return answer{}, err
 	}
-	var more bool
-	p.Customers, more = cut(p.Customers)
-	if more {
-		last := p.Customers[len(p.Customers)-1]
-		p.Next = later(r, placeText(store.Place{At: last.At, ID: last.ID}))
-	}
-	p.First = first(r)
+	p.Customers, p.pager = paged(r, p.Customers, func(c store.ListedCustomer) string { return placeText(store.Place{At: c.At, ID: c.ID}) })
 	return answer{"customers.html", p}, nil
 }
 
-// cut leaves what one page shows of a list that was read one longer, and tells whether there is more.
-func cut[T any](list []T) ([]T, bool) {
-	if len(list) <= listLength {
-		return list, false
-	}
-	return list[:listLength], true
+// pager leads through a list.
+type pager struct {
+	Next  string // where it goes on; empty: nowhere
+	First string // its beginning, where this is a later page
 }
 
-// later is this page's address with another beginning.
-func later(r *http.Request, after string) string {
+// paged leaves what one page shows of a list that was read one longer, and says where it goes on: after the row that place
+// names.
+func paged[T any](r *http.Request, list []T, place func(T) string) ([]T, pager) {
+	var p pager
 	query := r.URL.Query()
 	query.Del("done")
 	query.Del("n")
-	query.Set("after", after)
-	return r.URL.Path + "?" + query.Encode()
-}
-
-// first is the address of the list's beginning, empty where this is it.
-func first(r *http.Request) string {
-	query := r.URL.Query()
-	if query.Get("after") == "" {
-		return ""
+	if len(list) > listLength {
+		list = list[:listLength]
+		query.Set("after", place(list[listLength-1]))
+		p.Next = r.URL.Path + "?" + query.Encode()
 	}
-	query.Del("after")
-	return r.URL.Path + "?" + query.Encode()
+	if r.URL.Query().Has("after") {
+		query.Del("after")
+		p.First = r.URL.Path + "?" + query.Encode()
+	}
+	return list, p
 }
 
 // placeText is a place as an address carries it.
@@ -112,12 +103,29 @@ func numberOf(text string) (int64, error) {
 	return n, nil
 }
 
+// idOf reads the id of something in an address.
+func idOf(r *http.Request, what string) (uuid.UUID, error) {
+	id, err := uuid.Parse(r.PathValue("id"))
+	if err != nil {
+		return uuid.Nil, refused(http.StatusNotFound, "There is no such %s.", what)
+	}
+	return id, nil
+}
+
+// numberIn reads the number of something in an address.
+func numberIn(r *http.Request, name, what string) (int64, error) {
+	n, err := strconv.ParseInt(r.PathValue(name), 10, 64)
+	if err != nil {
+		return 0, refused(http.StatusNotFound, "There is no such %s.", what)
+	}
+	return n, nil
+}
+
 type usersPage struct {
 	page
+	pager
 	Users []store.ListedUser
 	Slow  bool // the search by e-mail address took too long
-	Next  string
-	First string
 }
 
 func (c *Console) users(ctx context.Context, r *http.Request) (answer, error) {
@@ -133,12 +141,7 @@ func (c *Console) users(ctx context.Context, r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	var more bool
-	p.Users, more = cut(p.Users)
-	if more && p.Query == "" {
-		p.Next = later(r, p.Users[len(p.Users)-1].ID)
-	}
-	p.First = first(r)
+	p.Users, p.pager = paged(r, p.Users, func(u store.ListedUser) string { return u.ID })
 	return answer{"users.html", p}, nil
 }
 
@@ -183,19 +186,18 @@ func userPath(id any) string {
 
 type personPage struct {
 	page
+	pager
 	store.Person
 	Heading  string
 	Subject  *store.FiledCustomer // the customer that was asked for; nil for a user
 	User     *store.FiledUser     // nil: no local user
 	Timeline []moment
-	Next     string
-	First    string
 }
 
 func (c *Console) customer(ctx context.Context, r *http.Request) (answer, error) {
-	id, err := uuid.Parse(r.PathValue("id"))
+	id, err := idOf(r, "customer")
 	if err != nil {
-		return answer{}, refused(http.StatusNotFound, "There is no such customer.")
+		return answer{}, err
 	}
 	return c.person(ctx, r, &id, "")
 }
@@ -248,12 +250,8 @@ func (c *Console) person(ctx context.Context, r *http.Request, customer *uuid.UU
 	if len(events) > listLength {
 		until = events[listLength].At
 	}
-	events, more := cut(events)
+	events, p.pager = paged(r, events, func(e store.PersonEvent) string { return strconv.FormatInt(e.Seq, 10) })
 	p.Timeline = timeline(p.Person, events, after > 0, until)
-	if more {
-		p.Next = later(r, strconv.FormatInt(events[len(events)-1].Seq, 10)) + "#timeline"
-	}
-	p.First = first(r)
 	return answer{"person.html", p}, nil
 }
 
@@ -315,9 +313,9 @@ func timeline(p store.Person, events []store.PersonEvent, isLater bool, until ti
 
 // link makes a customer a local user's, by the operator's word.
 func (c *Console) link(ctx context.Context, r *http.Request, word store.Word) (string, error) {
-	id, err := uuid.Parse(r.PathValue("id"))
+	id, err := idOf(r, "customer")
 	if err != nil {
-		return "", refused(http.StatusNotFound, "There is no such customer.")
+		return "", err
 	}
 	_, err = jobs.LinkCustomer(ctx, c.config.Store, jobs.LinkOrder{
 		CustomerID: id, LocalUserID: strings.TrimSpace(r.PostForm.Get("user")),
@@ -328,9 +326,9 @@ func (c *Console) link(ctx context.Context, r *http.Request, word store.Word) (s
 
 // unlink ends a customer's link, by the operator's word.
 func (c *Console) unlink(ctx context.Context, r *http.Request, word store.Word) (string, error) {
-	id, err := uuid.Parse(r.PathValue("id"))
+	id, err := idOf(r, "customer")
 	if err != nil {
-		return "", refused(http.StatusNotFound, "There is no such customer.")
+		return "", err
 	}
 	_, err = jobs.UnlinkCustomer(ctx, c.config.Store, id, word)
 	return done("/customers/"+id.String(), "unlinked"), err

@@ -28,22 +28,8 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/toolstest"
 )
-
-// needs finds a program that the files of deploy/ are for. CI has those of .ci/run; elsewhere a test may do without.
-func needs(t *testing.T, program, debianPackage string, inCI bool) string {
-	t.Helper()
-	for _, name := range []string{program, "/usr/sbin/" + program} {
-		if found, err := exec.LookPath(name); err == nil {
-			return found
-		}
-	}
-	if inCI && os.Getenv("CI") != "" {
-		t.Fatalf("%s is missing: install Debian's %s", program, debianPackage)
-	}
-	t.Skipf("%s is missing: install Debian's %s to check what deploy/ has for it", program, debianPackage)
-	return ""
-}
 
 func mustRun(t *testing.T, program string, args ...string) string {
 	t.Helper()
@@ -68,7 +54,7 @@ func change(t *testing.T, text string, pairs ...string) string {
 
 func TestSystemdAcceptsTheUnitsAndFindsThemConfined(t *testing.T) {
 	t.Parallel()
-	analyze := needs(t, "systemd-analyze", "systemd", true)
+	analyze := toolstest.Find(t, "systemd", "systemd-analyze")
 	read := variablesRead(t)
 	production := readFile(t, "docs/production.md")
 	dir := t.TempDir()
@@ -223,7 +209,7 @@ func (w *world) run(ready func() bool, program string, args ...string) {
 
 func TestNginxLetsPolarInAndNobodyElse(t *testing.T) {
 	t.Parallel()
-	nginx := needs(t, "nginx", "nginx", true)
+	nginx := toolstest.Find(t, "nginx", "nginx")
 	const file = "deploy/nginx/truenorth.conf"
 	w := newWorld(t, file)
 	certFile, keyFile, client := certificate(t)
@@ -257,7 +243,7 @@ func answers(client *http.Client, address string) bool {
 
 func TestCaddyLetsPolarInAndNobodyElse(t *testing.T) {
 	t.Parallel()
-	caddy := needs(t, "caddy", "caddy", false)
+	caddy := toolstest.Find(t, "caddy", "caddy")
 	const file = "deploy/caddy/Caddyfile"
 	w := newWorld(t, file)
 	address := freeAddress(t)
@@ -272,7 +258,7 @@ func TestCaddyLetsPolarInAndNobodyElse(t *testing.T) {
 // TestAllProgramsWorkThroughPgBouncer has ingest and the product in transaction mode, and the worker in session mode.
 func TestAllProgramsWorkThroughPgBouncer(t *testing.T) {
 	t.Parallel()
-	pgbouncer := needs(t, "pgbouncer", "pgbouncer", true)
+	pgbouncer := toolstest.Find(t, "pgbouncer", "pgbouncer")
 	const file = "deploy/pgbouncer/pgbouncer.ini"
 	w := newWorld(t, file)
 	server, err := url.Parse(w.databaseURL)

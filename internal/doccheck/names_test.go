@@ -260,7 +260,7 @@ func variablesRead(t *testing.T) map[string]bool {
 }
 
 // secretVariables may come from a file.
-var secretVariables = map[string]bool{"DATABASE_URL": true, "POLAR_WEBHOOK_SECRETS": true, "POLAR_ACCESS_TOKEN": true, "CONSOLE_PASSWORD": true}
+var secretVariables = map[string]bool{"DATABASE_URL": true, "POLAR_WEBHOOK_SECRETS": true, "POLAR_ACCESS_TOKEN": true, "CONSOLE_PASSWORD": true, "CONSOLE_READER_PASSWORD": true}
 
 // TestEveryTestThatPagesNameIsThere keeps a page from calling upon a proof that has gone.
 func TestEveryTestThatPagesNameIsThere(t *testing.T) {

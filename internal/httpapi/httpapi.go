@@ -31,13 +31,16 @@ type Config struct {
 	Logger *slog.Logger
 	// ExtraFields are checkout fields newer than this release, which pass validation.
 	ExtraFields []string
+	// Stopping ends once requests that wait should be answered, as the program is about to stop; nil: never.
+	Stopping context.Context //nolint:containedctx // it is the program's
 }
 
 const (
-	maxBody    = 128 << 10 // params may have 64 KiB
-	maxWait    = 30 * time.Second
-	queryLimit = 10 * time.Second
-	retryAfter = "5" // seconds
+	maxBody     = 128 << 10 // params may have 64 KiB
+	maxWait     = 30 * time.Second
+	queryLimit  = 10 * time.Second
+	mostChanges = 500 // of one answer
+	retryAfter  = "5" // seconds
 )
 
 // document describes the routes, their inputs and their answers: OpenAPI 3.1.
@@ -49,6 +52,9 @@ type api struct{ config Config }
 
 // New makes the handler of all routes below /v1/. Every one but the description asks for a bearer key.
 func New(config Config) http.Handler {
+	if config.Stopping == nil {
+		config.Stopping = context.Background()
+	}
 	a := &api{config}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/v1/openapi.json", a.serve(only(http.MethodGet, a.describe), nobody))
@@ -204,12 +210,19 @@ func (a *api) getCheckout(w http.ResponseWriter, r *http.Request) error {
 	return reply(w, http.StatusOK, request)
 }
 
+// waiting ends after a while, and when the program is about to stop: then it is answered as matters stand.
+func (a *api) waiting(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	stop := context.AfterFunc(a.config.Stopping, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
 // awaited waits, if asked to, until a request has its URL or never gets one, and gives it as it is then.
 func (a *api) awaited(ctx context.Context, request store.CheckoutRequest, wait time.Duration) (store.CheckoutRequest, error) {
 	if wait == 0 || request.State != store.RequestQueued && request.State != store.RequestCreating {
 		return request, nil
 	}
-	waitCtx, cancel := context.WithTimeout(ctx, wait)
+	waitCtx, cancel := a.waiting(ctx, wait)
 	defer cancel()
 	_, err := a.config.Client.AwaitURL(waitCtx, request.ID)
 	if _, ended := errors.AsType[*truenorth.CheckoutError](err); err != nil && !ended && waitCtx.Err() == nil {
@@ -254,22 +267,20 @@ func (a *api) getChanges(w http.ResponseWriter, r *http.Request) error {
 	}
 	text := r.URL.Query().Get("after")
 	if text == "" {
-		page, err := a.readChanges(r.Context(), 0)
+		ctx, cancel := context.WithTimeout(r.Context(), queryLimit)
+		defer cancel()
+		newest, err := a.config.Client.NewestChange(ctx)
 		if err != nil {
-			return err
+			return store.Interpret(err)
 		}
-		return reply(w, http.StatusOK, changes{json.RawMessage("[]"), page.Newest})
+		return reply(w, http.StatusOK, changes{json.RawMessage("[]"), newest})
 	}
 	after, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || after < 0 {
 		return &problem{Status: http.StatusBadRequest, Kind: "cursor", Title: "The cursor is wrong", Detail: "after has to be the cursor of an earlier answer, or 0 for all that is kept"}
 	}
-	page, err := a.readChanges(r.Context(), after)
-	if err != nil {
-		return err
-	}
-	if wait > 0 && page.Newest <= after {
-		waitCtx, cancel := context.WithTimeout(r.Context(), wait)
+	if wait > 0 {
+		waitCtx, cancel := a.waiting(r.Context(), wait)
 		defer cancel()
 		for _, err := range a.config.Client.Changes(waitCtx, after) {
 			if err != nil && waitCtx.Err() == nil && !errors.Is(err, truenorth.ErrChangesRemoved) {
@@ -277,9 +288,12 @@ func (a *api) getChanges(w http.ResponseWriter, r *http.Request) error {
 			}
 			break // there is one, or there will be none in time
 		}
-		if page, err = a.readChanges(r.Context(), after); err != nil {
-			return err
-		}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), queryLimit)
+	defer cancel()
+	page, err := a.config.Store.ReadChanges(ctx, after, mostChanges)
+	if err != nil {
+		return err
 	}
 	if after < page.RemovedUntil {
 		return &problem{
@@ -287,23 +301,7 @@ func (a *api) getChanges(w http.ResponseWriter, r *http.Request) error {
 			Detail: "ask for the cursor to go on from (GET /v1/changes without after), then read anew what your users may use",
 		}
 	}
-	var last []struct {
-		ID int64 `json:"id"`
-	}
-	if err := json.Unmarshal(page.Changes, &last); err != nil {
-		return err //nolint:wrapcheck // of our own making: cannot be
-	}
-	if len(last) > 0 {
-		after = last[len(last)-1].ID
-	}
-	return reply(w, http.StatusOK, changes{page.Changes, after})
-}
-
-func (a *api) readChanges(ctx context.Context, after int64) (store.ChangePage, error) {
-	ctx, cancel := context.WithTimeout(ctx, queryLimit)
-	defer cancel()
-	const most = 500
-	return a.config.Store.ReadChanges(ctx, after, most)
+	return reply(w, http.StatusOK, changes{page.Changes, page.Last})
 }
 
 // readWait reads how long to wait.

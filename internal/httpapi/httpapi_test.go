@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"io"
@@ -421,10 +422,32 @@ func TestWaitingForChangesEndsWithTheFirstOrWithTheWait(t *testing.T) {
 	}
 	answers := make(chan answer)
 	go func() { answers <- d.get("/v1/changes?after=0&wait=30s") }()
+	for listening := false; !listening; { // it has read, and waits
+		if err := d.store.Pool().QueryRow(t.Context(), `
+			select count(*) = 2 from pg_stat_activity where datname = current_database() and (query like 'listen polar_checkout%' or query like '%polar.change_teller t%left join polar.change c%')`).Scan(&listening); err != nil {
+			t.Fatal(err)
+		}
+	}
 	d.exec(`with told as (insert into polar.change (kind) values ('linked') returning id) select pg_notify('polar_change', id::text) from told`)
 	began := time.Now()
 	if kinds, _ := (<-answers).feed(t); !slices.Equal(kinds, []string{"linked"}) || time.Since(began) > 20*time.Second {
 		t.Errorf("told %q after %s", kinds, time.Since(began))
+	}
+}
+
+func TestWhoWaitsIsAnsweredWhenTheProgramStops(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	stopping, stop := context.WithCancel(t.Context())
+	client := truenorth.NewClient(d.store.Pool())
+	t.Cleanup(client.Close)
+	d.handler = httpapi.New(httpapi.Config{Store: d.store, Client: client, Logger: slog.New(slog.NewJSONHandler(d.log, nil)), Stopping: stopping})
+	answers := make(chan answer)
+	go func() { answers <- d.get("/v1/changes?after=0&wait=30s") }()
+	began := time.Now()
+	stop()
+	if kinds, cursor := (<-answers).feed(t); len(kinds) > 0 || cursor != "0" || time.Since(began) > 15*time.Second {
+		t.Errorf("told %q up to %s after %s", kinds, cursor, time.Since(began))
 	}
 }
 

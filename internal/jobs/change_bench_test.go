@@ -1,6 +1,7 @@
 package jobs_test
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -14,6 +15,37 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
 )
+
+// BenchmarkCommitToTold measures how long after the commit that links a customer the app is told, in milliseconds.
+func BenchmarkCommitToTold(b *testing.B) {
+	w := newWorld(b, worldOptions{offline: true})
+	w.addUser("usr_1")
+	news := make(chan int64, 16)
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	go func() {
+		for change, err := range w.client.Changes(ctx, 0) {
+			if err != nil {
+				return
+			}
+			news <- change.ID
+		}
+	}()
+	var waits []time.Duration
+	for b.Loop() {
+		w.exec("insert into polar.customer_link (customer_id, local_user_id, basis) values ($1, 'usr_1', 'manual')", uuid.New())
+		committed := time.Now()
+		<-news
+		waits = append(waits, time.Since(committed))
+	}
+	slices.Sort(waits)
+	at := func(quantile float64) float64 {
+		return float64(waits[int(float64(len(waits)-1)*quantile)]) / float64(time.Millisecond)
+	}
+	b.ReportMetric(at(0.5), "ms-p50")
+	b.ReportMetric(at(0.99), "ms-p99")
+	b.ReportMetric(0, "ns/op")
+}
 
 // BenchmarkFeedTriggers measures what the triggers of the change feed cost where events are applied: batches that make
 // customers, subscriptions and orders and change them, with the triggers and without them in turns.

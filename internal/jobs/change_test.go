@@ -16,6 +16,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/store/storetest"
 )
 
 // follower reads the feed as an app does.
@@ -231,29 +232,37 @@ func TestWhatEndsByTheClockAloneIsTold(t *testing.T) {
 	}
 }
 
-// In the product's own table no trigger of ours sees who is deleted.
+// In the product's own table no trigger of ours sees who is deleted, and of who is linked to nothing no link ends.
 func TestAUserDeletedInTheProductsOwnTableIsTold(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, worldOptions{tune: func(r *jobs.Runner) { r.Hurry(100*time.Millisecond, time.Second, 30*time.Second) }})
-	feed := w.follow()
+	w := newWorld(t, worldOptions{offline: true, idle: true})
 	w.exec("create table public.users (id text primary key)")
 	w.exec("insert into public.users values ('usr_ada')")
 	if _, err := w.store.MapLocalUsers(t.Context(), store.MapUsers{Table: "public.users", ID: "id"}); err != nil {
 		t.Fatal(err)
 	}
-	w.exec("grant select on public.users to public")
-	request := w.ask("usr_ada")
-	session := w.await(request, "open").CheckoutID
-	if err := w.fake.Pay(session.String(), polarfake.PayOptions{Email: "ada@example.com", Name: "Ada", Outcome: polarfake.PaymentSucceeds}); err != nil {
+	// Bought in the user's own checkout, by a customer who is linked to nobody.
+	customer, session := uuid.New(), uuid.New()
+	w.exec(`insert into polar.customer (id, doc, version_from) values ($1, '{}', 'event')`, customer)
+	w.exec(`insert into polar.checkout_request (id, params, state, checkout_id, url) values (gen_random_uuid(), '{"external_customer_id": "usr_ada"}', 'succeeded', $1, 'https://polar.sh/x')`, session)
+	w.exec(`insert into polar."order" (id, doc, version_from) values (gen_random_uuid(), jsonb_build_object('status', 'paid', 'paid', true, 'customer_id', $1::text, 'checkout_id', $2::text), 'event')`, customer, session)
+	tell := func() int {
+		t.Helper()
+		n, _, err := w.store.TellChanges(t.Context(), 100, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	tell()
+	expect(t, "told of access", one[string](w, "select string_agg(kind, ' ') from polar.change where access_kind is not null"), "access_gained")
+	w.exec("delete from public.users")
+	expect(t, "told before somebody looks", tell(), 0)
+	if err := w.store.TellGoneUsers(t.Context(), 100); err != nil {
 		t.Fatal(err)
 	}
-	feed.expect("paid", "usr_ada linked", "usr_ada checkout_succeeded", "usr_ada access_gained product", "usr_ada access_gained benefit")
-	w.exec("delete from public.users")
-	for _, c := range feed.expect("deleted", "usr_ada access_lost product", "usr_ada access_lost benefit") {
-		if c.Reason != "the user is deleted" {
-			t.Errorf("the reason is %q", c.Reason)
-		}
-	}
+	expect(t, "told then", tell(), 1)
+	expect(t, "why", one[string](w, "select reason from polar.change where kind = 'access_lost'"), "the user is deleted")
 }
 
 // Members and buyers who have become users, of whom nothing is written in the mirror, are found in their turn.
@@ -286,6 +295,45 @@ func TestTheWalkFindsWhatNoTriggerSees(t *testing.T) {
 	w.exec("delete from public.users")
 	expect(t, "told in the next", tell(4), 1)
 	expect(t, "told in all", strings.Join(all[string](w, "select kind || ' ' || local_user_id from polar.change order by id"), ", "), "access_gained usr_late, access_lost usr_late")
+}
+
+// TestAFollowerOutlivesItsConnections takes away the connection that listens, and that which reads the feed.
+func TestAFollowerOutlivesItsConnections(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{offline: true})
+	feed := w.follow()
+	admin := w.asAdmin()
+	for n := range 3 {
+		user := fmt.Sprintf("usr_%d", n)
+		w.addUser(user)
+		w.send(event("customer.created", 1, customerDoc(uuid.New(), 0, doc{"external_id": user})))
+		feed.expect("linked", user+" linked")
+		eventually(t, func() error {
+			if one[int64](admin, `
+				select count(pg_terminate_backend(a.pid)) filter (where a.query like 'listen polar_checkout%') from pg_stat_activity a
+				 where a.datname = current_database() and a.pid <> pg_backend_pid()
+				   and (a.query like 'listen polar_checkout%' or a.query like '%from polar.change_teller t%join polar.change c%')`) == 0 {
+				return errors.New("nobody listens")
+			}
+			return nil
+		})
+	}
+}
+
+func TestAFollowerWhosePoolIsClosedEnds(t *testing.T) {
+	t.Parallel()
+	s := storetest.New(t)
+	client := truenorth.NewClient(s.Pool())
+	client.Close()
+	s.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for change, err := range client.Changes(ctx, 0) {
+		if err == nil || ctx.Err() != nil {
+			t.Errorf("the feed goes on with %+v, %v", change, err)
+		}
+		break
+	}
 }
 
 func TestChangesAreKeptForAWeekAtLeastAndAReaderBehindIsTold(t *testing.T) {

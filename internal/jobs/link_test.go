@@ -450,3 +450,21 @@ func TestPayingWithAStrangersEMailAddressTakesOverNothing(t *testing.T) {
 		a.expectRepelled(request, alice)
 	})
 }
+
+func TestACustomerThatAnOlderWorkerLeftIsListedAsUnlinked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{idle: true, offline: true})
+	left, linked, gone := uuid.New(), uuid.New(), uuid.New()
+	for _, id := range []uuid.UUID{left, linked, gone} {
+		w.exec(`insert into polar.customer (id, doc, version_from) values ($1, '{}', 'event')`, id)
+	}
+	w.exec(`insert into polar.customer_link (customer_id, local_user_id, basis) values ($1, 'usr_1', 'manual')`, linked)
+	w.exec(`update polar.customer set deleted_at = now() where id = $1`, gone)
+	w.startWorker()
+	eventually(t, func() error {
+		if listed := all[uuid.UUID](w, "select customer_id from polar.link_waiting"); !slices.Equal(listed, []uuid.UUID{left}) {
+			return fmt.Errorf("listed as unlinked are %v, want %v", listed, left)
+		}
+		return nil
+	})
+}

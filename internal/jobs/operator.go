@@ -66,8 +66,8 @@ func ReplayEvents(ctx context.Context, s *store.Store, logger *slog.Logger, seqs
 	return report, err
 }
 
-// RetryFailedEvents gives the oldest failed events of a type, empty for any, new jobs, and notes who asked. It returns how
-// many: 10,000 at most. Errors: ErrWord.
+// RetryFailedEvents gives failed events of a type, empty for any, new jobs, those tried least first, and notes who asked. It
+// returns how many: 10,000 at most. Errors: ErrWord.
 func RetryFailedEvents(ctx context.Context, s *store.Store, eventType string, word store.Word) (events int, err error) {
 	subject := "failed events"
 	if eventType != "" {

@@ -27,7 +27,12 @@ func (r *Runner) keepHouse(ctx context.Context) {
 			}
 		}
 	}()
+	var healed time.Time
 	for {
+		if time.Since(healed) > healEvery {
+			r.attempt(ctx, "listing unlinked customers", r.store.HealWaiting)
+			healed = time.Now()
+		}
 		r.attempt(ctx, "looking for lost jobs", r.returnLost)
 		r.attempt(ctx, "upkeep", r.Upkeep)
 		select {
@@ -38,6 +43,9 @@ func (r *Runner) keepHouse(ctx context.Context) {
 		}
 	}
 }
+
+// healEvery is how often the list of the unlinked is looked over; also when a worker starts, as after an upgrade.
+const healEvery = 24 * time.Hour
 
 func (r *Runner) attempt(ctx context.Context, what string, do func(context.Context) error) {
 	doCtx, cancel := context.WithTimeout(ctx, 30*time.Second)

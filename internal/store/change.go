@@ -28,7 +28,7 @@ func (s *Store) TellGoneUsers(ctx context.Context, limit int) error {
 // ChangePage is a part of the feed.
 type ChangePage struct {
 	Changes      json.RawMessage // an array with an object for each row, named as the table's columns
-	Newest       int64           // id of the last change there is
+	Last         int64           // id of the last of them; where there is none, the one that was asked after
 	RemovedUntil int64           // up to which ids changes are not kept any more
 }
 

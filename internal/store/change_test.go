@@ -151,6 +151,7 @@ type play struct {
 	told    chan struct{} // a value for each turn of a teller, for whoever waits
 	written atomic.Bool
 	allTold atomic.Bool
+	news    atomic.Int64 // changes that were told
 	late    atomic.Int64
 	killed  atomic.Int64
 	read    [2][]int64
@@ -164,7 +165,8 @@ func (p *play) run(number uint64) {
 	for writer := range 4 {
 		random := rand.New(rand.NewPCG(number, uint64(writer)))
 		writing.Go(func() error {
-			for range 50 {
+			// Long enough to prove something, however little of it the machine lets happen at once.
+			for turn := 0; turn < 50 || p.news.Load() < 30 && turn < 1000; turn++ {
 				if err := p.write(ctx, random); err != nil {
 					return err
 				}
@@ -231,9 +233,11 @@ func (p *play) tell(ctx context.Context, tellers *store.Store) error {
 			}
 			p.killed.Add(killed)
 		}
-		if _, _, err := tellers.TellChanges(ctx, 5, noWalk); err != nil && !errors.Is(err, store.ErrUnavailable) {
+		told, _, err := tellers.TellChanges(ctx, 5, noWalk)
+		if err != nil && !errors.Is(err, store.ErrUnavailable) {
 			return err
 		}
+		p.news.Add(int64(told))
 		select {
 		case p.told <- struct{}{}:
 		default:

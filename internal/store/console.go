@@ -328,7 +328,7 @@ func (s *Store) ListEventsOfAnyState(ctx context.Context, seqs []int64) ([]Event
 	return events, nil
 }
 
-// ListFailedSeqs gives the oldest failed events of a type, empty for any, whose bodies are kept.
+// ListFailedSeqs gives failed events of a type, empty for any, whose bodies are kept: those tried least come first.
 func (t *Tx) ListFailedSeqs(ctx context.Context, eventType string, limit int) ([]int64, error) {
 	seqs, err := t.q.EventListFailedSeqs(ctx, t.tx, storableText(eventType), rowLimit(limit))
 	if err != nil {

@@ -174,6 +174,15 @@ func (t *Tx) PutWaiting(ctx context.Context, come, gone []uuid.UUID) error {
 	return nil
 }
 
+// HealWaiting lists the customers who are linked to nobody and were never listed, as workers of an older release, which know of no
+// list, may have left them.
+func (s *Store) HealWaiting(ctx context.Context) error {
+	if _, err := s.q.LinkWaitingHeal(ctx, s.pool); err != nil {
+		return fmt.Errorf("listing unlinked customers: %w", interpret(err))
+	}
+	return nil
+}
+
 // ListWaitingCustomers gives customers for whom evidence names a user who is alive, or free, by now, and of whom that
 // was not considered yet.
 func (s *Store) ListWaitingCustomers(ctx context.Context, limit int32) (ids []uuid.UUID, err error) {

@@ -116,30 +116,4 @@ func (t *Tx) GetConflict(ctx context.Context, id int64) (Conflict, error) {
 	return conflictOf(r), nil
 }
 
-// ListAllConflicts reads the conflicts there ever were, newest first.
-func (s *Store) ListAllConflicts(ctx context.Context, limit int) ([]Conflict, error) {
-	rows, err := s.q.LinkConflictListNewest(ctx, s.pool, rowLimit(limit))
-	if err != nil {
-		return nil, fmt.Errorf("reading conflicts: %w", interpret(err))
-	}
-	conflicts := make([]Conflict, len(rows))
-	for i, r := range rows {
-		conflicts[i] = conflictOf(dbsqlc.LinkConflictGetRow(r))
-	}
-	return conflicts, nil
-}
-
-// ListOpenConflicts reads open conflicts, oldest first.
-func (s *Store) ListOpenConflicts(ctx context.Context, limit int) ([]Conflict, error) {
-	rows, err := s.q.LinkConflictListOpen(ctx, s.pool, rowLimit(limit))
-	if err != nil {
-		return nil, fmt.Errorf("reading open conflicts: %w", interpret(err))
-	}
-	conflicts := make([]Conflict, len(rows))
-	for i, r := range rows {
-		conflicts[i] = conflictOf(dbsqlc.LinkConflictGetRow(r))
-	}
-	return conflicts, nil
-}
-
 func rowLimit(limit int) int32 { return int32(min(max(limit, 0), 1<<20)) }

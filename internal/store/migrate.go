@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -56,7 +57,7 @@ func (s *Store) MigrateTelling(ctx context.Context, logger *slog.Logger, begins 
 			}
 			step := Migration{Line: "truenorth", Version: p.Source.Version}
 			begins(step)
-			if _, err := m.ours.UpByOne(ctx); err != nil {
+			if err := upPatiently(ctx, m.ours, logger); err != nil {
 				return fmt.Errorf("migrating schema %s to version %d: %w", Schema, step.Version, interpret(err))
 			}
 			done = append(done, step)
@@ -69,6 +70,29 @@ func (s *Store) MigrateTelling(ctx context.Context, logger *slog.Logger, begins 
 		return err
 	}, logger)
 	return done, err
+}
+
+// How a step that could not have its locks is tried again: it gives up soon each time, so that nobody waits behind it for long.
+const (
+	lockPause    = time.Second
+	lockPatience = 10 * time.Minute
+)
+
+func upPatiently(ctx context.Context, ours *goose.Provider, logger *slog.Logger) error {
+	for began := time.Now(); ; {
+		_, err := ours.UpByOne(ctx)
+		var pgErr *pgconn.PgError
+		const lockNotAvailable = "55P03"
+		if !errors.As(err, &pgErr) || pgErr.Code != lockNotAvailable || time.Since(began) > lockPatience {
+			return err //nolint:wrapcheck // the caller says which step
+		}
+		logger.WarnContext(ctx, "somebody holds a table that this step needs, such as a backup or a long transaction; trying again", slog.String("error", pgErr.Message))
+		select {
+		case <-time.After(lockPause):
+		case <-ctx.Done():
+			return err //nolint:wrapcheck // as above
+		}
+	}
 }
 
 // MigrateDown takes all of our migrations back; River's tables stay. What they held is lost.

@@ -194,3 +194,49 @@ func column[T any](t *testing.T, s *store.Store, sql string, args ...any) []T {
 	}
 	return values
 }
+
+// TestAMigrationThatWaitsForATableHoldsUpNobodyElse runs a step that changes River's table of jobs beside a backup, which reads
+// that table for long: ingest goes on writing jobs, and the step is made once the backup is over.
+func TestAMigrationThatWaitsForATableHoldsUpNobodyElse(t *testing.T) {
+	t.Parallel()
+	s := storetest.New(t)
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := s.Pool().Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	exec("delete from polar.schema_version where version_id >= 14") // the steps from there on can be made twice
+	backup, err := s.Pool().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := backup.Exec(t.Context(), "lock table polar.river_job in access share mode"); err != nil {
+		t.Fatal(err)
+	}
+	migrated := make(chan error, 1)
+	go func() {
+		_, err := s.Migrate(t.Context(), quiet)
+		migrated <- err
+	}()
+	for waits := false; !waits; {
+		if err := s.Pool().QueryRow(t.Context(), "select exists (select from pg_locks where relation = 'polar.river_job'::regclass and not granted)").Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+		if err := t.Context().Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec("insert into polar.river_job (kind, args, queue, max_attempts) values ('none', '{}', 'none', 1)")
+	select {
+	case err := <-migrated:
+		t.Fatalf("the step was made, or given up, while the table was held: %v", err)
+	default:
+	}
+	if err := backup.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-migrated; err != nil {
+		t.Error(err)
+	}
+}

@@ -163,7 +163,7 @@ func ReadIngest(environ []string) (Ingest, error) {
 		return Ingest{}, err
 	}
 	c.WebhookSecrets = secrets
-	return c, errors.Join(required("DATABASE_URL", c.URL), c.checkTracing())
+	return c, errors.Join(required("DATABASE_URL", c.URL), c.CheckTracing())
 }
 
 // ReadWorker reads the environment of cmd/worker. Errors name the variable.
@@ -175,7 +175,7 @@ func ReadWorker(environ []string) (Worker, error) {
 	var err error
 	c.TrustedProxies, err = trustedProxies(env.ToMap(environ)[trustedProxiesName])
 	return c, errors.Join(required("DATABASE_URL", c.URL), required("POLAR_ACCESS_TOKEN", c.AccessToken), c.checkPolar(), c.checkRecoveryTime(),
-		c.checkReconcile(), c.checkRetention(), c.checkConsole(), c.checkTracing(), err)
+		c.checkReconcile(), c.checkRetention(), c.checkConsole(), c.CheckTracing(), err)
 }
 
 func (c Worker) checkConsole() error {
@@ -222,7 +222,7 @@ func ReadOperator(environ []string) (Operator, error) {
 		return Operator{}, err
 	}
 	c.WebhookSecrets = secrets
-	return c, errors.Join(c.checkPolar(), c.checkReconcile(), c.checkRetention(), c.checkTracing())
+	return c, errors.Join(c.checkPolar(), c.checkReconcile(), c.checkRetention())
 }
 
 func required(name string, value Secret) error {

@@ -69,7 +69,8 @@ func (c Tracing) protocol() string {
 	return protocolHTTP
 }
 
-func (c Tracing) checkTracing() error {
+// CheckTracing says what is wrong with where traces are to go. Commands that trace nothing need not care.
+func (c Tracing) CheckTracing() error {
 	to, on := c.Collector()
 	if !on {
 		return nil
@@ -79,7 +80,11 @@ func (c Tracing) checkTracing() error {
 		faults = append(faults, fmt.Errorf("OTEL_TRACES_EXPORTER is %q: give otlp, or none", c.TracingExporter))
 	}
 	if p := c.protocol(); p != protocolHTTP && p != protocolJSON && p != protocolGRPC {
-		faults = append(faults, fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL is %q: give %s, %s or %s", p, protocolHTTP, protocolJSON, protocolGRPC))
+		name := "OTEL_EXPORTER_OTLP_PROTOCOL"
+		if c.TracingTracesProtocol != "" {
+			name = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
+		}
+		faults = append(faults, fmt.Errorf("%s is %q: give %s, %s or %s", name, p, protocolHTTP, protocolJSON, protocolGRPC))
 	}
 	// The text is not shown: it may hold a password.
 	if u, err := url.Parse(to.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {

@@ -25,6 +25,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/ingest"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/toolstest"
 )
 
 // deployed are the files that name metrics.
@@ -162,13 +163,7 @@ func TestEveryAlertHasItsPageInThePlaybook(t *testing.T) {
 // TestPromtoolAcceptsRulesAndMetrics needs Debian's prometheus, or any promtool.
 func TestPromtoolAcceptsRulesAndMetrics(t *testing.T) {
 	t.Parallel()
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("promtool is missing: install Debian's prometheus")
-		}
-		t.Skip("promtool is missing: install Debian's prometheus to check rules and metrics")
-	}
+	promtool := toolstest.Find(t, "prometheus", "promtool")
 	check := func(stdin string, args ...string) {
 		t.Helper()
 		command := exec.CommandContext(t.Context(), promtool, args...)

@@ -53,6 +53,8 @@ func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, lo
 	defer client.Close()
 
 	var working atomic.Bool
+	stopping, stopWaits := context.WithCancel(context.Background()) // requests that wait are answered once the server shuts down
+	defer stopWaits()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, `{"status":"ok"}`) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
@@ -65,7 +67,7 @@ func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, lo
 		answer(w, http.StatusOK, `{"status":"ok"}`)
 	})
 	mux.Handle("GET /metrics", metricsHandler(&statusCollector{store: s, runner: runner, logger: logger}, runner))
-	mux.Handle("/v1/", tracer.Requests(httpapi.New(httpapi.Config{Store: s, Client: client, Logger: logger, ExtraFields: config.ExtraFields})))
+	mux.Handle("/v1/", tracer.Requests(httpapi.New(httpapi.Config{Store: s, Client: client, Logger: logger, ExtraFields: config.ExtraFields, Stopping: stopping})))
 	pages, err := console.New(console.Config{
 		Store: s, Client: client, Logger: logger, Password: config.ConsolePassword.Reveal(), ReaderPassword: config.ReaderPassword.Reveal(),
 		TrustedProxies: config.TrustedProxies, Demo: demo,
@@ -79,6 +81,8 @@ func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, lo
 		Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: time.Minute,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError),
 	}
+
+	server.RegisterOnShutdown(stopWaits)
 
 	listener, err := listen(ctx, "WORKER_ADDR", config.Addr)
 	if err != nil {

@@ -68,8 +68,9 @@ func (t *Tracing) Requests(next http.Handler) http.Handler {
 	}
 	return otelhttp.NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(w, r)
-		_, route, _ := strings.Cut(" "+r.Pattern, " /") // a pattern may begin with a method
-		trace.SpanFromContext(r.Context()).SetAttributes(semconv.HTTPRoute("/" + route))
+		if _, route, ok := strings.Cut(" "+r.Pattern, " /"); ok { // a pattern may begin with a method
+			trace.SpanFromContext(r.Context()).SetAttributes(semconv.HTTPRoute("/" + route))
+		}
 	}), "", t.options()...)
 }
 

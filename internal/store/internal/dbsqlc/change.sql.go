@@ -29,25 +29,24 @@ func (q *Queries) ChangeDueOfGoneUsers(ctx context.Context, db DBTX, maxRows int
 }
 
 const changeList = `-- name: ChangeList :one
-select coalesce((select jsonb_agg(to_jsonb(c) order by c.id)
-                   from (select id, kind, local_user_id, customer_id, at, access_kind, object_id, product_id, benefit_id, subscription_id, order_id, until, again, reason, request_id, checkout_id, key from polar.change c where c.id > $1::bigint order by c.id limit $2::integer) c), '[]')::jsonb as changes,
-       greatest(t.removed_until, (select max(c.id) from polar.change c))::bigint as newest,
-       t.removed_until
+select n.changes, n.last, t.removed_until
   from polar.change_teller t
+ cross join (select coalesce(jsonb_agg(to_jsonb(c) order by c.id), '[]')::jsonb as changes, coalesce(max(c.id), $1::bigint)::bigint as last
+               from (select id, kind, local_user_id, customer_id, at, access_kind, object_id, product_id, benefit_id, subscription_id, order_id, until, again, reason, request_id, checkout_id, key from polar.change o where o.id > $1::bigint order by o.id limit $2::integer) c) n
 `
 
 type ChangeListRow struct {
 	Changes      json.RawMessage
-	Newest       int64
+	Last         int64
 	RemovedUntil int64
 }
 
-// The next changes after one, each as an object with the table's column names; the newest id of all, and up to which they are
-// kept no more.
+// The next changes after one, each as an object with the table's column names; the id of the last of them, and up to which they
+// are kept no more.
 func (q *Queries) ChangeList(ctx context.Context, db DBTX, afterID int64, maxRows int32) (ChangeListRow, error) {
 	row := db.QueryRow(ctx, changeList, afterID, maxRows)
 	var i ChangeListRow
-	err := row.Scan(&i.Changes, &i.Newest, &i.RemovedUntil)
+	err := row.Scan(&i.Changes, &i.Last, &i.RemovedUntil)
 	return i, err
 }
 

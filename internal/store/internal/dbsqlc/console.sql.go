@@ -18,7 +18,7 @@ select r.id, coalesce(r.external_customer_id, '')::text as external_customer_id,
   from polar.checkout_request r
  where r.id in (select q.id from polar.checkout_request q where q.id = $1::uuid
                  union all select q.id from polar.checkout_request q where q.checkout_id = $1::uuid
-                 union all (select q.id from polar.checkout_request q where q.key = $2::text and q.state not in ('failed', 'expired') limit 1)
+                 union all (select q.id from polar.checkout_request q where q.key = $2::text order by q.created_at desc, q.id desc limit 1000)
                  union all (select q.id from polar.checkout_request q where q.external_customer_id = $2::text order by q.created_at desc, q.id desc limit 1000))
    and (r.created_at, r.id) < ($3::timestamptz, $4::uuid)
  order by r.created_at desc, r.id desc
@@ -899,10 +899,11 @@ select o.seq
   join polar.event_log l on l.seq = o.seq
  where o.state = 'failed' and l.body is not null
    and ($1::text = '' or l.type = $1::text)
- order by o.seq
+ order by o.tries, o.seq
  limit $2::integer
 `
 
+// Those tried least come first: who asks again and again comes through all.
 func (q *Queries) EventListFailedSeqs(ctx context.Context, db DBTX, type_ string, maxRows int32) ([]int64, error) {
 	rows, err := db.Query(ctx, eventListFailedSeqs, type_, maxRows)
 	if err != nil {

@@ -459,6 +459,25 @@ func (q *Queries) LinkSubjectList(ctx context.Context, db DBTX, ids []uuid.UUID)
 	return items, nil
 }
 
+const linkWaitingHeal = `-- name: LinkWaitingHeal :execrows
+insert into polar.link_waiting (customer_id, since)
+select c.id, coalesce(c.created_at, now())
+  from polar.customer c
+ where c.deleted_at is null
+   and not exists (select from polar.customer_link l where l.customer_id = c.id)
+   and not exists (select from polar.link_waiting w where w.customer_id = c.id)
+on conflict do nothing
+`
+
+// Lists whom nobody has listed: those who came by a program older than the list.
+func (q *Queries) LinkWaitingHeal(ctx context.Context, db DBTX) (int64, error) {
+	result, err := db.Exec(ctx, linkWaitingHeal)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const linkWaitingList = `-- name: LinkWaitingList :many
 with named as materialized (
     -- What a person has linked is weighed against nothing.

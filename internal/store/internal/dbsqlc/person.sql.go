@@ -66,15 +66,19 @@ func (q *Queries) PersonAccessList(ctx context.Context, db DBTX, localUserID str
 
 const personEventList = `-- name: PersonEventList :many
 with things as materialized (
-    select unnest($3::uuid[])::text as id
-    union select s.id::text from polar.subscription s where s.customer_id = any ($3::uuid[])
-    union select o.id::text from polar."order" o where o.customer_id = any ($3::uuid[])
-    union select k.id::text from polar.checkout k where k.customer_id = any ($3::uuid[])
-    union select k.checkout_id::text from polar.checkout_request k where k.external_customer_id = any ($4::text[]) and k.checkout_id is not null
-    union select f.id::text from polar.refund f where f.customer_id = any ($3::uuid[])
-    union select g.id::text from polar.benefit_grant g where g.customer_id = any ($3::uuid[])
-    union select m.id::text from polar.member m where m.customer_id = any ($3::uuid[])
-    union select t.id::text from polar.customer_seat t where t.customer_id = any ($3::uuid[])
+    select t.id
+      from (select unnest($3::uuid[])::text as id, 'infinity'::timestamptz as made_at
+            union all select s.id::text, s.created_at from polar.subscription s where s.customer_id = any ($3::uuid[])
+            union all select o.id::text, o.created_at from polar."order" o where o.customer_id = any ($3::uuid[])
+            union all select k.id::text, k.created_at from polar.checkout k where k.customer_id = any ($3::uuid[])
+            union all select k.checkout_id::text, k.created_at from polar.checkout_request k where k.external_customer_id = any ($4::text[]) and k.checkout_id is not null
+            union all select f.id::text, f.created_at from polar.refund f where f.customer_id = any ($3::uuid[])
+            union all select g.id::text, g.created_at from polar.benefit_grant g where g.customer_id = any ($3::uuid[])
+            union all select m.id::text, m.created_at from polar.member m where m.customer_id = any ($3::uuid[])
+            union all select c.id::text, c.created_at from polar.customer_seat c where c.customer_id = any ($3::uuid[])) t
+     group by t.id
+     order by max(t.made_at) desc nulls last
+     limit 2000
 )
 select e.seq, e.type, coalesce(e.object_id, '')::text as object_id, e.state, e.received_at as at
   from (select l.seq from things t join polar.event_log l on l.object_id = t.id
@@ -98,7 +102,7 @@ type PersonEventListRow struct {
 	At       time.Time
 }
 
-// Events of whatever is the customers'. Neither bodies nor errors.
+// Events of whatever is the customers': of the 2,000 things that Polar made last. Neither bodies nor errors.
 func (q *Queries) PersonEventList(ctx context.Context, db DBTX, arg PersonEventListParams) ([]PersonEventListRow, error) {
 	rows, err := db.Query(ctx, personEventList,
 		arg.BeforeSeq,
