@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -23,10 +22,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/truenorth-dev/truenorth/internal/machinetest"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
-	"github.com/truenorth-dev/truenorth/internal/toolstest"
 )
 
 // built is the folder with the programs of the repository that these tests run, built by the first that needs them.
@@ -96,7 +95,7 @@ func newWorld(t *testing.T, shop shop) *world {
 	t.Helper()
 	databaseURL := storetest.URL(t)
 	fake, door := startDev(t, databaseURL)
-	addr := freePorts(t, 1)[0]
+	addr := machinetest.Address(t)
 	w := &world{t: t, store: storetest.Admin(t, storetest.Open(t, databaseURL)), fake: fake, url: "http://" + addr}
 
 	command, environ := shop.command(t, databaseURL, door)
@@ -161,8 +160,8 @@ func (w *world) in(t *testing.T) *world {
 // needNode skips a person's run where there is no Node; CI fails.
 func needNode(t *testing.T) {
 	t.Helper()
-	toolstest.Find(t, "nodejs", "node")
-	toolstest.Find(t, "npm", "npm")
+	machinetest.Program(t, "nodejs", "node")
+	machinetest.Program(t, "npm", "npm")
 }
 
 // nodeShop is a copy of the shop in Node with its packages, so that tests leave nothing in the repository.
@@ -229,7 +228,7 @@ var (
 // startDev starts `truenorth dev` and returns where it printed the fake Polar and the HTTP door to be.
 func startDev(t *testing.T, databaseURL string) (fake, door string) {
 	t.Helper()
-	ports := freePorts(t, 3)
+	ports := []string{machinetest.Address(t), machinetest.Address(t), machinetest.Address(t)}
 	command := exec.CommandContext(context.Background(), program(t, "truenorth"), "dev", "--fake-addr", ports[0])
 	command.Env = append(withoutOurs(os.Environ()), "DATABASE_URL="+databaseURL, "INGEST_ADDR="+ports[1], "WORKER_ADDR="+ports[2])
 	ready := make(chan struct{})
@@ -325,20 +324,6 @@ func withoutOurs(environ []string) []string {
 		}
 	}
 	return kept
-}
-
-func freePorts(t *testing.T, n int) []string {
-	t.Helper()
-	addrs := make([]string, n)
-	for i := range addrs {
-		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = l.Close() }()
-		addrs[i] = l.Addr().String()
-	}
-	return addrs
 }
 
 func within(t *testing.T, limit time.Duration, check func() error) {

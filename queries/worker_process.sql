@@ -83,3 +83,8 @@ select (select count(*) from polar.link_conflict f where f.resolved_at is null):
 -- name: RiverIsOwned :one
 -- Only an owner may rebuild indexes.
 select pg_has_role(c.relowner, 'usage')::boolean as owned from pg_catalog.pg_class c where c.oid = 'polar.river_job'::regclass;
+
+-- name: ReadsDrop :exec
+-- Jobs that would compare what is here with what is at Polar.
+delete from polar.river_job j
+ where j.kind in ('reconcile', 'refresh_object', 'fill_gaps', 'watch_endpoint') and j.state <> 'completed';

@@ -13,13 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/truenorth-dev/truenorth/internal/toolstest"
+	"github.com/truenorth-dev/truenorth/internal/machinetest"
 )
 
 // shell runs a script in a shell with no start-up files, in a folder of its own. CI has all three shells.
 func shell(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	path := toolstest.Find(t, name, name)
+	path := machinetest.Program(t, name, name)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	command := exec.CommandContext(ctx, path, args...)
@@ -112,7 +112,7 @@ func TestServersSayInJSONWhereTheyAre(t *testing.T) {
 	if _, err := d.store.Pool().Exec(t.Context(), `insert into polar.customer (id, doc, version_from) values (gen_random_uuid(), '{}', 'event')`); err != nil {
 		t.Fatal(err)
 	}
-	ports := freePorts(t, 3)
+	ports := []string{machinetest.Address(t), machinetest.Address(t), machinetest.Address(t)}
 	for _, c := range []struct {
 		args    []string
 		environ []string

@@ -9,7 +9,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -80,7 +83,7 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 
 	if config.URL.Reveal() == "" {
 		e.notef("starting Postgres ...")
-		pg, err := embeddedpg.Start(ctx, embeddedpg.Options{DataDir: filepath.Join(c.Data, "postgres"), Durable: true, Logger: logger})
+		pg, err := c.startPostgres(ctx, logger)
 		if err != nil {
 			return err
 		}
@@ -122,7 +125,11 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 			return err
 		} else if status.Customers > 0 {
 			config.ReconcileInterval = 0
-			e.notef("the fake Polar begins empty, so the mirror of an earlier run is not compared with it; delete %s to begin anew", c.Data)
+			demo.NoSweeps = true
+			if err := s.DropReads(ctx); err != nil { // that the earlier run left
+				return err
+			}
+			e.notef("the fake Polar begins empty, so the mirror of an earlier run is not compared with it: buy as a user who has not bought yet, or delete %s to begin anew", c.Data)
 		}
 	}
 	ready := make(chan struct{}, 2)
@@ -147,6 +154,37 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 		return e.print(now, now.print)
 	})
 	return group.Wait()
+}
+
+// startPostgres gives the server the port that it had the last time, so that who has its URL need not ask for another; where
+// that is taken, any.
+func (c devCommand) startPostgres(ctx context.Context, logger *slog.Logger) (*embeddedpg.Server, error) {
+	options := embeddedpg.Options{DataDir: filepath.Join(c.Data, "postgres"), Durable: true, Logger: logger}
+	noted := filepath.Join(c.Data, "postgres.port")
+	if text, err := os.ReadFile(noted); err == nil {
+		if port, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && portIsFree(ctx, port) {
+			options.Port = port
+		}
+	}
+	pg, err := embeddedpg.Start(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	if u, err := url.Parse(pg.URL()); err == nil {
+		if err := os.WriteFile(noted, []byte(u.Port()+"\n"), 0o600); err != nil {
+			logger.WarnContext(ctx, "the port of Postgres cannot be noted, and will be another one the next time", slog.String("error", err.Error()))
+		}
+	}
+	return pg, nil
+}
+
+func portIsFree(ctx context.Context, port int) bool {
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	return listener.Close() == nil
 }
 
 // demoUsers are there so that there is somebody to sell to.

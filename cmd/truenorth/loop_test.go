@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/truenorth-dev/truenorth/internal/chromiumtest"
+	"github.com/truenorth-dev/truenorth/internal/machinetest"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
 )
 
@@ -88,7 +88,7 @@ func startDev(t *testing.T, data string) *devRun {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := freePorts(t, 3)
+	ports := []string{machinetest.Address(t), machinetest.Address(t), machinetest.Address(t)}
 	d := &devRun{ended: make(chan error, 1), output: output}
 	d.command = exec.CommandContext(context.Background(), program(t), "dev", "--verbose", "--data", data, "--fake-addr", ports[0])
 	d.command.Env = append(withoutOurs(os.Environ()), "INGEST_ADDR="+ports[1], "WORKER_ADDR="+ports[2])
@@ -159,20 +159,6 @@ func within(t *testing.T, limit time.Duration, check func() error) {
 		}
 		<-ticker.C
 	}
-}
-
-func freePorts(t *testing.T, n int) []string {
-	t.Helper()
-	addrs := make([]string, n)
-	for i := range addrs {
-		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = l.Close() }()
-		addrs[i] = l.Addr().String()
-	}
-	return addrs
 }
 
 // withoutOurs takes out what would point `truenorth dev` at another database or Polar.

@@ -16,6 +16,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: adhocprice PRODUCT_ID CENTS, with DATABASE_URL set")
+		os.Exit(2)
+	}
 	ctx := context.Background()
 	pool := must(pgxpool.New(ctx, os.Getenv("DATABASE_URL")))
 	client := truenorth.NewClient(pool)

@@ -14,6 +14,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: product PRODUCT_ID, with DATABASE_URL set")
+		os.Exit(2)
+	}
 	ctx := context.Background()
 	pool := must(pgxpool.New(ctx, os.Getenv("DATABASE_URL")))
 	client := truenorth.NewClient(pool)

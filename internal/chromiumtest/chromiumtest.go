@@ -7,13 +7,13 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"github.com/truenorth-dev/truenorth/internal/toolstest"
+	"github.com/truenorth-dev/truenorth/internal/machinetest"
 )
 
 // Start starts a Chromium that ends with the test. Where there is none, a person's run skips; CI fails.
 func Start(tb testing.TB) context.Context {
 	tb.Helper()
-	path := toolstest.Find(tb, "chromium", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "headless-shell")
+	path := machinetest.Program(tb, "chromium", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "headless-shell")
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 	allocator, cancelAllocator := chromedp.NewExecAllocator(context.Background(), options...)

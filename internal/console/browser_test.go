@@ -18,7 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/truenorth-dev/truenorth/internal/chromiumtest"
-	"github.com/truenorth-dev/truenorth/internal/toolstest"
+	"github.com/truenorth-dev/truenorth/internal/machinetest"
 )
 
 // browsed is a console with something of everything, and a browser that looks at it.
@@ -128,7 +128,7 @@ func (b *browsed) paths() map[string]string {
 // axe is the source of axe-core, from npm.
 func axe(t *testing.T) string {
 	t.Helper()
-	npm := toolstest.Find(t, "npm", "npm")
+	npm := machinetest.Program(t, "npm", "npm")
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS("testdata/axe")); err != nil {
 		t.Fatal(err)

@@ -42,6 +42,7 @@ type Config struct {
 type Demo struct {
 	Products   []DemoProduct
 	SuccessURL string // where the buyer comes back to; Polar replaces {CHECKOUT_ID}
+	NoSweeps   bool   // nothing may be compared with this Polar, which has forgotten what it sold
 }
 
 // DemoProduct is something to sell.

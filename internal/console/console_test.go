@@ -129,6 +129,24 @@ func TestListsGoOnWhereThePageBeforeEnded(t *testing.T) {
 	}
 }
 
+func TestWhatWasBoughtStandsWithItsBuyerWhoeversCustomerPolarPutItOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	w.addUser("usr_ada", "ada@example.com")
+	w.addUser("usr_grace", "grace@example.com")
+	ada := w.addCustomer("ada@example.com")
+	w.addLink(ada, "usr_ada", "checkout")
+	_, checkout := w.addRequest("usr_grace", "succeeded")
+	order := uuid.New()
+	w.exec(`insert into polar."order" (id, doc, version_from) values ($1, jsonb_build_object('status', 'paid', 'customer_id', $2::text, 'checkout_id', $3::text, 'description', 'Explorer', 'created_at', now()), 'event')`, order, ada, checkout)
+	w.exec(`insert into polar.event_log (webhook_id, type, object_id, batch, body) values ('hook', 'order.paid', $1, 1, '{}')`, order.String())
+
+	grace := w.page("/user?id=usr_grace")
+	wantText(t, grace, `<th scope="row" data-label="What">Explorer</th>`, "order of Explorer", "order.paid")
+	wantNoText(t, grace, "who bought it")
+	wantText(t, w.page("/user?id=usr_ada"), "of usr_grace, who bought it", "order of Explorer, which is usr_grace&#39;s, who bought it")
+}
+
 func TestAUserWithTwoLinksHasOneElementOfItsName(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)

@@ -77,7 +77,7 @@ type driftPage struct {
 	Cause  string
 	Causes []cause
 	Drifts []store.LedgerDrift
-	Types  []string
+	Types  []string // that can be swept
 }
 
 // cause is a cause of drift with how much of it is open.
@@ -95,6 +95,9 @@ func (c *Console) drift(ctx context.Context, r *http.Request) (answer, error) {
 	}
 	if p.Drifts, err = c.config.Store.ListDriftPage(ctx, store.DriftFilter{All: p.All, Cause: p.Cause}, after, listLength+1); err != nil {
 		return answer{}, err
+	}
+	if c.config.Demo != nil && c.config.Demo.NoSweeps {
+		p.Types = nil
 	}
 	open, err := c.config.Store.CountOpenDrift(ctx)
 	if err != nil {
@@ -153,11 +156,14 @@ func (c *Console) resolveDrift(ctx context.Context, r *http.Request, word store.
 
 // sweep asks for a sweep of one of Polar's lists.
 func (c *Console) sweep(ctx context.Context, r *http.Request, word store.Word) (string, error) {
+	if c.config.Demo != nil && c.config.Demo.NoSweeps {
+		return "", refused(http.StatusConflict, "This fake Polar has begun anew and knows nothing of what was sold before: a sweep would delete it here.")
+	}
 	objectType := r.PostForm.Get("type")
 	if !slices.Contains(jobs.MirroredTypes(), objectType) {
 		return "", refused(http.StatusNotFound, "There is no list of type %q.", objectType)
 	}
-	return done("/drift", "sweep"), jobs.AskForSweep(ctx, c.config.Store, objectType, word)
+	return done("/drift?state=all", "sweep"), jobs.AskForSweep(ctx, c.config.Store, objectType, word)
 }
 
 type auditPage struct {

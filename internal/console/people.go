@@ -191,6 +191,7 @@ type personPage struct {
 	Heading  string
 	Subject  *store.FiledCustomer // the customer that was asked for; nil for a user
 	User     *store.FiledUser     // nil: no local user
+	UserID   string
 	Timeline []moment
 }
 
@@ -228,7 +229,7 @@ func (c *Console) person(ctx context.Context, r *http.Request, customer *uuid.UU
 		p.User = &p.Users[0]
 		user = p.User.ID
 	}
-	p.Heading = user
+	p.Heading, p.UserID = user, user
 	ids := make([]uuid.UUID, len(p.Customers))
 	for i := range p.Customers {
 		ids[i] = p.Customers[i].ID
@@ -251,7 +252,7 @@ func (c *Console) person(ctx context.Context, r *http.Request, customer *uuid.UU
 		until = events[listLength].At
 	}
 	events, p.pager = paged(r, events, func(e store.PersonEvent) string { return strconv.FormatInt(e.Seq, 10) })
-	p.Timeline = timeline(p.Person, events, after > 0, until)
+	p.Timeline = timeline(p.Person, user, events, after > 0, until)
 	return answer{"person.html", p}, nil
 }
 
@@ -265,9 +266,17 @@ type moment struct {
 	Detail string
 }
 
+// boughtBy names the buyer of what stands with a customer who is another's.
+func boughtBy(buyer, user string) string {
+	if buyer == "" || buyer == user {
+		return ""
+	}
+	return ", which is " + buyer + "'s, who bought it"
+}
+
 // timeline puts what happened in order, newest first. A page that is not the first begins with its first event; one that is not
 // the last ends before until, when the next page's first event came.
-func timeline(p store.Person, events []store.PersonEvent, isLater bool, until time.Time) []moment {
+func timeline(p store.Person, user string, events []store.PersonEvent, isLater bool, until time.Time) []moment {
 	var all []moment
 	add := func(at *time.Time, m moment) {
 		if at == nil {
@@ -289,11 +298,11 @@ func timeline(p store.Person, events []store.PersonEvent, isLater bool, until ti
 		add(&q.CreatedAt, moment{Kind: "checkout", Text: "checkout asked for", Badge: q.State, Link: "/requests/" + q.ID.String(), Detail: q.Error})
 	}
 	for _, s := range p.Subscriptions {
-		add(s.CreatedAt, moment{Kind: "subscription", Text: "subscription to " + cmp.Or(s.ProductName, s.ID.String()), Badge: s.Status, Detail: money(s.Amount, s.Currency)})
+		add(s.CreatedAt, moment{Kind: "subscription", Text: "subscription to " + cmp.Or(s.ProductName, s.ID.String()) + boughtBy(s.Buyer, user), Badge: s.Status, Detail: money(s.Amount, s.Currency)})
 		add(s.EndedAt, moment{Kind: "subscription", Text: "subscription to " + cmp.Or(s.ProductName, s.ID.String()) + " ended"})
 	}
 	for _, o := range p.Orders {
-		add(o.CreatedAt, moment{Kind: "order", Text: "order of " + cmp.Or(o.ProductName, o.ID.String()), Badge: o.Status, Detail: money(o.TotalAmount, o.Currency)})
+		add(o.CreatedAt, moment{Kind: "order", Text: "order of " + cmp.Or(o.ProductName, o.ID.String()) + boughtBy(o.Buyer, user), Badge: o.Status, Detail: money(o.TotalAmount, o.Currency)})
 	}
 	for _, d := range p.Deeds {
 		add(&d.At, moment{Kind: "deed", Text: d.Action + " by " + d.Actor + " (" + d.Door + ")", Detail: d.Reason})

@@ -25,10 +25,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/truenorth-dev/truenorth/internal/machinetest"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
-	"github.com/truenorth-dev/truenorth/internal/toolstest"
 )
 
 func mustRun(t *testing.T, program string, args ...string) string {
@@ -54,7 +54,7 @@ func change(t *testing.T, text string, pairs ...string) string {
 
 func TestSystemdAcceptsTheUnitsAndFindsThemConfined(t *testing.T) {
 	t.Parallel()
-	analyze := toolstest.Find(t, "systemd", "systemd-analyze")
+	analyze := machinetest.Program(t, "systemd", "systemd-analyze")
 	read := variablesRead(t)
 	production := readFile(t, "docs/production.md")
 	dir := t.TempDir()
@@ -209,15 +209,15 @@ func (w *world) run(ready func() bool, program string, args ...string) {
 
 func TestNginxLetsPolarInAndNobodyElse(t *testing.T) {
 	t.Parallel()
-	nginx := toolstest.Find(t, "nginx", "nginx")
+	nginx := machinetest.Program(t, "nginx", "nginx")
 	const file = "deploy/nginx/truenorth.conf"
 	w := newWorld(t, file)
 	certFile, keyFile, client := certificate(t)
-	address := freeAddress(t)
+	address := machinetest.Address(t)
 	site := change(t, readFile(t, file), "listen 443 ssl", "listen "+address+" ssl",
 		"/etc/ssl/shop.example/fullchain.pem", certFile, "/etc/ssl/shop.example/privkey.pem", keyFile,
 		// The first of two ingests is away all the time.
-		"server 127.0.0.1:8080", "server "+freeAddress(t)+";\n    server "+w.ports["127.0.0.1:8080"])
+		"server 127.0.0.1:8080", "server "+machinetest.Address(t)+";\n    server "+w.ports["127.0.0.1:8080"])
 	w.write("site.conf", site)
 	w.write("nginx.conf", fmt.Sprintf(`
 		daemon off; master_process off; pid %[1]s/nginx.pid; error_log stderr;
@@ -243,10 +243,10 @@ func answers(client *http.Client, address string) bool {
 
 func TestCaddyLetsPolarInAndNobodyElse(t *testing.T) {
 	t.Parallel()
-	caddy := toolstest.Find(t, "caddy", "caddy")
+	caddy := machinetest.Program(t, "caddy", "caddy")
 	const file = "deploy/caddy/Caddyfile"
 	w := newWorld(t, file)
-	address := freeAddress(t)
+	address := machinetest.Address(t)
 	// Without TLS: the certificate comes from an authority that the test has not.
 	w.write("Caddyfile", "{\n\tadmin off\n}\n"+change(t, readFile(t, file), "\nshop.example {", "\nhttp://"+address+" {",
 		"reverse_proxy 127.0.0.1:8080 {", "reverse_proxy "+w.ports["127.0.0.1:8080"]+" {"))
@@ -258,7 +258,7 @@ func TestCaddyLetsPolarInAndNobodyElse(t *testing.T) {
 // TestAllProgramsWorkThroughPgBouncer has ingest and the product in transaction mode, and the worker in session mode.
 func TestAllProgramsWorkThroughPgBouncer(t *testing.T) {
 	t.Parallel()
-	pgbouncer := toolstest.Find(t, "pgbouncer", "pgbouncer")
+	pgbouncer := machinetest.Program(t, "pgbouncer", "pgbouncer")
 	const file = "deploy/pgbouncer/pgbouncer.ini"
 	w := newWorld(t, file)
 	server, err := url.Parse(w.databaseURL)
@@ -266,7 +266,7 @@ func TestAllProgramsWorkThroughPgBouncer(t *testing.T) {
 		t.Fatal(err)
 	}
 	password, _ := server.User.Password()
-	address := freeAddress(t)
+	address := machinetest.Address(t)
 	_, port, _ := strings.Cut(address, ":")
 	w.write("pgbouncer.ini", change(t, readFile(t, file),
 		"host=127.0.0.1 port=5432 dbname=shop", "host="+server.Hostname()+" port="+server.Port()+" dbname="+strings.TrimPrefix(server.Path, "/"),

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/truenorth-dev/truenorth/internal/machinetest"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
@@ -99,13 +100,13 @@ func newWorld(t *testing.T, name string) *world {
 		t.Fatal(err)
 	}
 	for _, address := range []string{"127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:9080"} {
-		w.ports[address] = freeAddress(t)
+		w.ports[address] = machinetest.Address(t)
 	}
 	switch {
 	case w.stage.dev: // with a fake Polar of its own
 		w.devAddress = w.ports["127.0.0.1:8082"]
 	case w.stage.bare: // with the world's
-		w.devAddress = freeAddress(t)
+		w.devAddress = machinetest.Address(t)
 		fallthrough
 	default:
 		w.openPolar()
@@ -359,6 +360,7 @@ func (s *services) launch(unit string) error {
 	environ := []string{
 		"DATABASE_URL_FILE=" + filepath.Join(etc, databaseFiles[unit]),
 		"POLAR_API_URL=http://" + w.ports["127.0.0.1:8082"] + "/v1", "INGEST_PUBLIC_URL=http://" + w.ports["127.0.0.1:8080"], "POLAR_RATE_LIMIT=0",
+		"RECONCILE_INTERVAL=0", // what a page has by seed is not at Polar
 		"INGEST_ADDR=" + w.ports["127.0.0.1:8080"], "INGEST_METRICS_ADDR=" + w.ports["127.0.0.1:9080"], "WORKER_ADDR=" + w.ports["127.0.0.1:8081"],
 	}
 	switch unit {
@@ -497,15 +499,4 @@ func (p *process) stop() error {
 		<-p.ended
 		return errors.New("it had to be killed\n" + p.output())
 	}
-}
-
-func freeAddress(tb testing.TB) string {
-	tb.Helper()
-	var lc net.ListenConfig
-	listener, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }

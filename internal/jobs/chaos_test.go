@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"github.com/truenorth-dev/truenorth/internal/ingest"
+	"github.com/truenorth-dev/truenorth/internal/machinetest"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
@@ -116,16 +116,6 @@ func buildPrograms(t *testing.T) (ingestPath, workerPath string) {
 	return filepath.Join(programs.dir, "ingest"), filepath.Join(programs.dir, "worker")
 }
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
-}
-
 // TestKilledProcessesLoseNothingThatWasAcknowledged kills real ingest and worker processes while a sender delivers a
 // shuffled history as Polar would: again and again until an answer of 2xx.
 func TestKilledProcessesLoseNothingThatWasAcknowledged(t *testing.T) {
@@ -149,7 +139,7 @@ func TestKilledProcessesLoseNothingThatWasAcknowledged(t *testing.T) {
 	var processes []*process
 	var addrs []string
 	for range 2 {
-		addr := freeAddr(t)
+		addr := machinetest.Address(t)
 		addrs = append(addrs, addr)
 		processes = append(processes,
 			&process{t: t, program: ingestPath, env: []string{"DATABASE_URL=" + url, "POLAR_WEBHOOK_SECRETS=" + secret, "INGEST_ADDR=" + addr}},

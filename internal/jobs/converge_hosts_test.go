@@ -16,6 +16,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/embeddedpg"
 	"github.com/truenorth-dev/truenorth/internal/ingest"
 	"github.com/truenorth-dev/truenorth/internal/jobs"
+	"github.com/truenorth-dev/truenorth/internal/machinetest"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
@@ -275,7 +276,7 @@ func (h *processes) start() {
 	s := h.s
 	s.t.Helper()
 	ingestPath, workerPath := buildPrograms(s.t)
-	h.ingestAddr = freeAddr(s.t)
+	h.ingestAddr = machinetest.Address(s.t)
 	s.w.api = httptest.NewServer(s.startFake("http://" + h.ingestAddr + ingest.Route))
 	s.t.Cleanup(s.w.api.Close)
 	s.w.fake.SetPublicURL(s.w.api.URL)

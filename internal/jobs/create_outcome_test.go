@@ -17,6 +17,7 @@ import (
 
 	"github.com/truenorth-dev/truenorth"
 	"github.com/truenorth-dev/truenorth/internal/jobs"
+	"github.com/truenorth-dev/truenorth/internal/machinetest"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
@@ -94,7 +95,7 @@ func TestThePausesBetweenTriesGrow(t *testing.T) {
 func TestWhilePolarCannotBeReachedTheRequestSaysSoAndGoesOn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, worldOptions{offline: true, idle: true})
-	addr := freeAddr(t)
+	addr := machinetest.Address(t)
 	back := httptest.NewUnstartedServer(w.fake)
 	w.api.URL = "http://" + addr
 	w.startWorker()

@@ -225,8 +225,9 @@ func TestAnEndedLinkLetsOthersThrough(t *testing.T) {
 	w.addUser("usr_a", "usr_b")
 	ids := []uuid.UUID{uuid.New(), uuid.New()}
 	// The first customer bears usr_a's id, though usr_b's checkout succeeded with it; the second is usr_a's as well.
-	w.send(event("customer.created", 2, customerDoc(ids[0], 1, doc{"external_id": "usr_a"})), w.paid("usr_b", 0, ids[0]),
-		event("customer.created", 2, customerDoc(ids[1], 1, doc{"external_id": "usr_a"})))
+	w.send(event("customer.created", 2, customerDoc(ids[0], 1, doc{"external_id": "usr_a"}))) // the first to come keeps it
+	w.send(w.paid("usr_b", 0, ids[0]))
+	w.send(event("customer.created", 2, customerDoc(ids[1], 1, doc{"external_id": "usr_a"})))
 	w.expectLinks("before", ids, "0: usr_a external_id")
 	w.expectConflicts("before", "evidence_disagrees usr_b", "user_claimed usr_a")
 	unlinked := w.mustUnlink(ids[0])

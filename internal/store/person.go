@@ -52,7 +52,7 @@ type PersonAccess struct {
 	Reason   string
 }
 
-// PersonSubscription is a subscription of the person's customers; amounts are in the currency's smallest unit.
+// PersonSubscription is a subscription of the person's customers, or one bought in their own checkout; amounts are in the currency's smallest unit.
 type PersonSubscription struct {
 	ID                uuid.UUID
 	Status            string
@@ -64,9 +64,10 @@ type PersonSubscription struct {
 	CancelAtPeriodEnd bool
 	EndedAt           *time.Time
 	CreatedAt         *time.Time
+	Buyer             string // the local user in whose checkout it was bought, and whose it is; empty: in none's
 }
 
-// PersonOrder is an order of the person's customers; amounts are in the currency's smallest unit.
+// PersonOrder is an order of the person's customers, or one made in their own checkout; amounts are in the currency's smallest unit.
 type PersonOrder struct {
 	ID             uuid.UUID
 	Status         string
@@ -76,6 +77,7 @@ type PersonOrder struct {
 	Currency       string
 	InvoiceNumber  string
 	CreatedAt      *time.Time
+	Buyer          string // as of a subscription
 }
 
 // PersonEvent is an event of one of the person's objects.
@@ -157,10 +159,11 @@ func (t *Tx) readPerson(ctx context.Context, customer *uuid.UUID, user string, l
 		return Person{}, wrap(err)
 	}
 	if p.Subscriptions, err = each(func(r dbsqlc.PersonSubscriptionListRow) PersonSubscription { return PersonSubscription(r) })(
-		t.q.PersonSubscriptionList(ctx, t.tx, ids, most)); err != nil {
+		t.q.PersonSubscriptionList(ctx, t.tx, dbsqlc.PersonSubscriptionListParams{CustomerIds: ids, LocalUserIds: users, MaxRows: most})); err != nil {
 		return Person{}, wrap(err)
 	}
-	if p.Orders, err = each(func(r dbsqlc.PersonOrderListRow) PersonOrder { return PersonOrder(r) })(t.q.PersonOrderList(ctx, t.tx, ids, most)); err != nil {
+	if p.Orders, err = each(func(r dbsqlc.PersonOrderListRow) PersonOrder { return PersonOrder(r) })(
+		t.q.PersonOrderList(ctx, t.tx, dbsqlc.PersonOrderListParams{CustomerIds: ids, LocalUserIds: users, MaxRows: most})); err != nil {
 		return Person{}, wrap(err)
 	}
 	if user != "" {

@@ -25,6 +25,15 @@ func (s *Store) Leave(ctx context.Context, workerID string) error {
 	return nil
 }
 
+// DropReads takes back the jobs that would read from Polar: for a Polar that has forgotten everything, as a fake one has that was
+// started anew. No worker may be alive.
+func (s *Store) DropReads(ctx context.Context) error {
+	if err := s.q.ReadsDrop(ctx, s.pool); err != nil {
+		return fmt.Errorf("taking back jobs that read from Polar: %w", interpret(err))
+	}
+	return nil
+}
+
 // LockUpkeep reports whether this transaction is the one that keeps house now.
 func (t *Tx) LockUpkeep(ctx context.Context) (bool, error) {
 	locked, err := t.q.UpkeepLock(ctx, t.tx)

@@ -23,9 +23,9 @@ import (
 	"github.com/truenorth-dev/truenorth/cmd/internal/cmdconfig"
 	"github.com/truenorth-dev/truenorth/cmd/internal/program"
 	"github.com/truenorth-dev/truenorth/internal/ingest"
+	"github.com/truenorth-dev/truenorth/internal/machinetest"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
-	"github.com/truenorth-dev/truenorth/internal/toolstest"
 )
 
 // deployed are the files that name metrics.
@@ -163,7 +163,7 @@ func TestEveryAlertHasItsPageInThePlaybook(t *testing.T) {
 // TestPromtoolAcceptsRulesAndMetrics needs Debian's prometheus, or any promtool.
 func TestPromtoolAcceptsRulesAndMetrics(t *testing.T) {
 	t.Parallel()
-	promtool := toolstest.Find(t, "prometheus", "promtool")
+	promtool := machinetest.Program(t, "prometheus", "promtool")
 	check := func(stdin string, args ...string) {
 		t.Helper()
 		command := exec.CommandContext(t.Context(), promtool, args...)

@@ -71,6 +71,8 @@ with things as materialized (
             union all select s.id::text, s.created_at from polar.subscription s where s.customer_id = any ($3::uuid[])
             union all select o.id::text, o.created_at from polar."order" o where o.customer_id = any ($3::uuid[])
             union all select k.id::text, k.created_at from polar.checkout k where k.customer_id = any ($3::uuid[])
+            union all select s.id::text, s.created_at from polar.checkout_request r join polar.subscription s on s.checkout_id = r.checkout_id where r.external_customer_id = any ($4::text[])
+            union all select o.id::text, o.created_at from polar.checkout_request r join polar."order" o on o.checkout_id = r.checkout_id where r.external_customer_id = any ($4::text[])
             union all select k.checkout_id::text, k.created_at from polar.checkout_request k where k.external_customer_id = any ($4::text[]) and k.checkout_id is not null
             union all select f.id::text, f.created_at from polar.refund f where f.customer_id = any ($3::uuid[])
             union all select g.id::text, g.created_at from polar.benefit_grant g where g.customer_id = any ($3::uuid[])
@@ -197,13 +199,22 @@ func (q *Queries) PersonLinkHistoryList(ctx context.Context, db DBTX, arg Person
 
 const personOrderList = `-- name: PersonOrderList :many
 select o.id, coalesce(o.status, '')::text as status, coalesce(o.description, p.name, '')::text as product_name, coalesce(o.total_amount, 0)::bigint as total_amount,
-       (coalesce(o.refunded_amount, 0) + coalesce(o.refunded_tax_amount, 0))::bigint as refunded_amount, coalesce(o.currency, '')::text as currency, coalesce(o.invoice_number, '')::text as invoice_number, o.created_at
+       (coalesce(o.refunded_amount, 0) + coalesce(o.refunded_tax_amount, 0))::bigint as refunded_amount, coalesce(o.currency, '')::text as currency, coalesce(o.invoice_number, '')::text as invoice_number, o.created_at,
+       coalesce((select r.external_customer_id from polar.checkout_request r where r.checkout_id = o.checkout_id and r.external_customer_id is not null limit 1), '')::text as buyer
   from polar."order" o
   left join polar.product p on p.id = o.product_id
- where o.customer_id = any ($1::uuid[]) and o.deleted_at is null
+ where o.id in (select n.id from polar."order" n where n.customer_id = any ($1::uuid[])
+                 union all select n.id from polar.checkout_request r join polar."order" n on n.checkout_id = r.checkout_id where r.external_customer_id = any ($2::text[]))
+   and o.deleted_at is null
  order by o.created_at desc nulls last
- limit $2::integer
+ limit $3::integer
 `
+
+type PersonOrderListParams struct {
+	CustomerIds  []uuid.UUID
+	LocalUserIds []string
+	MaxRows      int32
+}
 
 type PersonOrderListRow struct {
 	ID             uuid.UUID
@@ -214,10 +225,12 @@ type PersonOrderListRow struct {
 	Currency       string
 	InvoiceNumber  string
 	CreatedAt      *time.Time
+	Buyer          string
 }
 
-func (q *Queries) PersonOrderList(ctx context.Context, db DBTX, customerIds []uuid.UUID, maxRows int32) ([]PersonOrderListRow, error) {
-	rows, err := db.Query(ctx, personOrderList, customerIds, maxRows)
+// As PersonSubscriptionList.
+func (q *Queries) PersonOrderList(ctx context.Context, db DBTX, arg PersonOrderListParams) ([]PersonOrderListRow, error) {
+	rows, err := db.Query(ctx, personOrderList, arg.CustomerIds, arg.LocalUserIds, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
@@ -234,6 +247,7 @@ func (q *Queries) PersonOrderList(ctx context.Context, db DBTX, customerIds []uu
 			&i.Currency,
 			&i.InvoiceNumber,
 			&i.CreatedAt,
+			&i.Buyer,
 		); err != nil {
 			return nil, err
 		}
@@ -247,13 +261,22 @@ func (q *Queries) PersonOrderList(ctx context.Context, db DBTX, customerIds []uu
 
 const personSubscriptionList = `-- name: PersonSubscriptionList :many
 select s.id, coalesce(s.status, '')::text as status, coalesce(p.name, s.doc #>> '{product,name}', '')::text as product_name, coalesce(s.amount, 0)::bigint as amount, coalesce(s.currency, '')::text as currency,
-       coalesce(s.recurring_interval, '')::text as recurring_interval, s.current_period_end, coalesce(s.cancel_at_period_end, false)::boolean as cancel_at_period_end, s.ended_at, s.created_at
+       coalesce(s.recurring_interval, '')::text as recurring_interval, s.current_period_end, coalesce(s.cancel_at_period_end, false)::boolean as cancel_at_period_end, s.ended_at, s.created_at,
+       coalesce((select r.external_customer_id from polar.checkout_request r where r.checkout_id = s.checkout_id and r.external_customer_id is not null limit 1), '')::text as buyer
   from polar.subscription s
   left join polar.product p on p.id = s.product_id
- where s.customer_id = any ($1::uuid[]) and s.deleted_at is null
+ where s.id in (select o.id from polar.subscription o where o.customer_id = any ($1::uuid[])
+                 union all select o.id from polar.checkout_request r join polar.subscription o on o.checkout_id = r.checkout_id where r.external_customer_id = any ($2::text[]))
+   and s.deleted_at is null
  order by s.created_at desc nulls last
- limit $2::integer
+ limit $3::integer
 `
+
+type PersonSubscriptionListParams struct {
+	CustomerIds  []uuid.UUID
+	LocalUserIds []string
+	MaxRows      int32
+}
 
 type PersonSubscriptionListRow struct {
 	ID                uuid.UUID
@@ -266,10 +289,13 @@ type PersonSubscriptionListRow struct {
 	CancelAtPeriodEnd bool
 	EndedAt           *time.Time
 	CreatedAt         *time.Time
+	Buyer             string
 }
 
-func (q *Queries) PersonSubscriptionList(ctx context.Context, db DBTX, customerIds []uuid.UUID, maxRows int32) ([]PersonSubscriptionListRow, error) {
-	rows, err := db.Query(ctx, personSubscriptionList, customerIds, maxRows)
+// Those of the customers, and those bought in the users' own checkouts, whichever customer Polar put them on. buyer is whose
+// checkout it was, where it was one's: theirs it is.
+func (q *Queries) PersonSubscriptionList(ctx context.Context, db DBTX, arg PersonSubscriptionListParams) ([]PersonSubscriptionListRow, error) {
+	rows, err := db.Query(ctx, personSubscriptionList, arg.CustomerIds, arg.LocalUserIds, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
@@ -288,6 +314,7 @@ func (q *Queries) PersonSubscriptionList(ctx context.Context, db DBTX, customerI
 			&i.CancelAtPeriodEnd,
 			&i.EndedAt,
 			&i.CreatedAt,
+			&i.Buyer,
 		); err != nil {
 			return nil, err
 		}

@@ -113,6 +113,17 @@ func (q *Queries) QueueDepth(ctx context.Context, db DBTX) ([]QueueDepthRow, err
 	return items, nil
 }
 
+const readsDrop = `-- name: ReadsDrop :exec
+delete from polar.river_job j
+ where j.kind in ('reconcile', 'refresh_object', 'fill_gaps', 'watch_endpoint') and j.state <> 'completed'
+`
+
+// Jobs that would compare what is here with what is at Polar.
+func (q *Queries) ReadsDrop(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, readsDrop)
+	return err
+}
+
 const riverIsOwned = `-- name: RiverIsOwned :one
 select pg_has_role(c.relowner, 'usage')::boolean as owned from pg_catalog.pg_class c where c.oid = 'polar.river_job'::regclass
 `
