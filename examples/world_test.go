@@ -26,6 +26,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // built is the folder with the programs of the repository that these tests run, built by the first that needs them.
@@ -107,7 +108,7 @@ func newWorld(t *testing.T, shop shop) *world {
 			t.Errorf("the shop had something to complain about:\n%s", log)
 		}
 	})
-	within(t, 30*time.Second, func() error { // the product is there once truenorth has read Polar's list
+	waittest.Within(t, 30*time.Second, func() error { // the product is there once truenorth has read Polar's list
 		response, err := http.Get(w.url)
 		if err != nil {
 			return fmt.Errorf("%w\n%s", err, logged())
@@ -326,27 +327,10 @@ func withoutOurs(environ []string) []string {
 	return kept
 }
 
-func within(t *testing.T, limit time.Duration, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(limit)
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %v", limit, err)
-		}
-		<-ticker.C
-	}
-}
-
 // settle waits until Polar has nothing left to send and all that it sent is applied: what is not there then will not come.
 func (w *world) settle() {
 	w.t.Helper()
-	within(w.t, 20*time.Second, func() error {
+	waittest.Within(w.t, 20*time.Second, func() error {
 		response, err := http.Get(w.fake + "/_fake/events")
 		if err != nil {
 			return err
@@ -503,7 +487,7 @@ func (b *browser) pay(hosted page, email string) page {
 func (b *browser) await(address, id string) page {
 	b.w.t.Helper()
 	var shown page
-	within(b.w.t, 20*time.Second, func() error {
+	waittest.Within(b.w.t, 20*time.Second, func() error {
 		if shown = b.open(address); !shown.has(id) {
 			return fmt.Errorf("%s shows no #%s:\n%s", address, id, shown.text)
 		}

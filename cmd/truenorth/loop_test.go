@@ -20,6 +20,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/chromiumtest"
 	"github.com/truenorth-dev/truenorth/internal/machinetest"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // TestABuyerPaysInABrowserAndIsLinked is the whole product as a person meets it: `truenorth dev`, the console's first
@@ -54,7 +55,7 @@ func TestABuyerPaysInABrowserAndIsLinked(t *testing.T) {
 		chromedp.WaitVisible(chromedp.ID("paid-banner")),
 		chromedp.WaitVisible(chromedp.ID("linked-usr_ada")))
 	// The page looks again by itself until the stronger basis is there.
-	within(t, 10*time.Second, func() error {
+	waittest.Within(t, 10*time.Second, func() error {
 		basis, err := chromedp.Run(ctx, chromedp.AttributeValue(chromedp.ID("linked-usr_ada"), "data-basis"))
 		if err == nil && basis.Value != "checkout" {
 			err = fmt.Errorf("the link's basis is %q", basis.Value)
@@ -142,23 +143,6 @@ func (d *devRun) stop(t *testing.T) {
 func (d *devRun) log() string {
 	text, _ := os.ReadFile(d.output.Name())
 	return string(text)
-}
-
-func within(t *testing.T, limit time.Duration, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(limit)
-	ticker := time.NewTicker(200 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %v", limit, err)
-		}
-		<-ticker.C
-	}
 }
 
 // withoutOurs takes out what would point `truenorth dev` at another database or Polar.

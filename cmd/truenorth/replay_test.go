@@ -18,6 +18,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // desk is a database and a person who runs truenorth on it.
@@ -215,7 +216,7 @@ func (d *desk) interrupt(lock string, args ...string) (code int, stderr string) 
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- command.Wait() }()
-	within(d.t, 20*time.Second, func() error {
+	waittest.Within(d.t, 20*time.Second, func() error {
 		if one[int64](d, "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'") == 0 {
 			return errors.New("it does not wait")
 		}

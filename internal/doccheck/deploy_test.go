@@ -29,6 +29,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 func mustRun(t *testing.T, program string, args ...string) string {
@@ -167,29 +168,12 @@ func (w *world) proves(client *http.Client, base string) {
 		t.Errorf("without ingest a delivery is answered %d, want a 5xx, for which Polar tries again", status)
 	}
 	w.services.start("truenorth-ingest")
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if status := deliver(t, client, route, uuid.NewString(), body); status != http.StatusAccepted {
 			return fmt.Errorf("with ingest back a delivery is answered %d", status)
 		}
 		return nil
 	})
-}
-
-func eventually(t *testing.T, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		<-ticker.C
-	}
 }
 
 // run starts a program of deploy/ that stays until the test ends.
@@ -305,7 +289,7 @@ func TestAllProgramsWorkThroughPgBouncer(t *testing.T) {
 	}
 	_ = response.Body.Close()
 	direct := storetest.Open(t, w.databaseURL)
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		var linked, waiting int
 		err := direct.Pool().QueryRow(t.Context(), `select (select count(*) from polar.customer_link where local_user_id = 'usr_ada' and basis = 'checkout'),
 			(select count(*) from polar.event where state <> 'applied')`).Scan(&linked, &waiting)

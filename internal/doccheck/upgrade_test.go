@@ -14,6 +14,7 @@ import (
 
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // truenorth runs the operator's command in this world, and returns what it prints and its exit code.
@@ -42,7 +43,7 @@ func (w *world) sellsAndApplies(user string) {
 	}
 	_ = response.Body.Close()
 	pool := storetest.Open(w.t, w.databaseURL).Pool()
-	eventually(w.t, func() error {
+	waittest.Eventually(w.t, func() error {
 		var linked int
 		err := pool.QueryRow(w.t.Context(), "select count(*) from polar.customer_link where local_user_id = $1 and basis = 'checkout'", user).Scan(&linked)
 		if err == nil && linked != 1 {
@@ -109,7 +110,7 @@ func TestAProgramThatCameBeforeItsMigrationLosesNothing(t *testing.T) {
 	if out, code := w.truenorth("migrate"); code != 0 {
 		t.Fatal(out)
 	}
-	eventually(t, func() error { // as Polar would where the answer was 503
+	waittest.Eventually(t, func() error { // as Polar would where the answer was 503
 		if status := deliver(t, http.DefaultClient, route, id, event); status != http.StatusAccepted {
 			return fmt.Errorf("after the migration a delivery is answered %d", status)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/ingest"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // writers is how many transactions ingest has open at once.
@@ -56,7 +57,7 @@ func (g *gate) occupy(e *edge) (answered func()) {
 // waitFor polls until so many deliveries are on their way and unanswered.
 func waitFor(t *testing.T, counter *atomic.Int64, n int64) {
 	t.Helper()
-	within(t, 20*time.Second, func() error {
+	waittest.Within(t, 20*time.Second, func() error {
 		if got := counter.Load(); got != n {
 			return fmt.Errorf("%d, want %d", got, n)
 		}
@@ -82,7 +83,7 @@ func TestDeliveriesInFlightTogetherCommitTogether(t *testing.T) {
 	for _, id := range ids {
 		all.Go(func() { e.post(id, order).want(t, http.StatusAccepted) })
 	}
-	within(t, 20*time.Second, func() error {
+	waittest.Within(t, 20*time.Second, func() error {
 		if n := e.receiver.Waiting(); n != together {
 			return fmt.Errorf("%d deliveries wait, want %d", n, together)
 		}
@@ -132,7 +133,7 @@ func TestARefusedDeliveryDoesNotFailItsNeighbours(t *testing.T) {
 		}
 		all.Go(func() { statuses <- e.post(newID(), body).status })
 	}
-	within(t, 20*time.Second, func() error {
+	waittest.Within(t, 20*time.Second, func() error {
 		if n := e.receiver.Waiting(); n != cap(statuses) {
 			return fmt.Errorf("%d deliveries wait, want %d", n, cap(statuses))
 		}

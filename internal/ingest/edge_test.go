@@ -25,6 +25,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
@@ -296,29 +297,11 @@ func (b *logBuffer) String() string {
 func (b *logBuffer) lines(t *testing.T, n int) []string {
 	t.Helper()
 	var lines []string
-	within(t, 10*time.Second, func() error {
+	waittest.Within(t, 10*time.Second, func() error {
 		if lines = strings.SplitAfter(b.String(), "\n"); len(lines) <= n { // the last one is empty
 			return fmt.Errorf("%d lines are logged, want %d", len(lines)-1, n)
 		}
 		return nil
 	})
 	return lines[:len(lines)-1]
-}
-
-// within polls until check succeeds.
-func within(t *testing.T, limit time.Duration, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(limit)
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %v", limit, err)
-		}
-		<-ticker.C
-	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/truenorth-dev/truenorth/internal/ingest"
 	"github.com/truenorth-dev/truenorth/internal/polar"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 func TestDuplicateGets202AndNoSecondJob(t *testing.T) {
@@ -172,7 +173,7 @@ func TestDuplicateWaitsForTheFirstOneToCommit(t *testing.T) {
 	}
 	answered := make(chan answer, 1)
 	go func() { answered <- e.post(id, order) }()
-	within(t, 5*time.Second, func() error {
+	waittest.Within(t, 5*time.Second, func() error {
 		if e.count("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'") == 0 {
 			return errNotWaiting
 		}

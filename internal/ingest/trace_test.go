@@ -18,6 +18,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/ingest"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // withSpans has every request be in a span of its own, as the programs do.
@@ -77,7 +78,7 @@ func TestTheJobOfADeliveryGoesOnInItsTrace(t *testing.T) {
 	provider, ended := traced(sdktrace.AlwaysSample())
 	e := newEdge(t, edgeOptions{tracing: provider})
 	e.post("msg_traced", order).want(t, http.StatusAccepted)
-	within(t, 20*time.Second, func() error { return wantEnded(ended, 2) })
+	waittest.Within(t, 20*time.Second, func() error { return wantEnded(ended, 2) })
 	requests, commits := named(ended.Ended(), "request"), named(ended.Ended(), "commit")
 	if len(requests) != 1 || len(commits) != 1 || commits[0].Parent().SpanID() != requests[0].SpanContext().SpanID() {
 		t.Fatalf("there are %d requests and %d commits, want a commit that is part of a request", len(requests), len(commits))
@@ -109,11 +110,11 @@ func TestDeliveriesThatCommitTogetherLinkToEachOther(t *testing.T) {
 	for range together {
 		all.Go(func() { e.post(newID(), order).want(t, http.StatusAccepted) })
 	}
-	within(t, 20*time.Second, func() error { return wantWaiting(e, together) })
+	waittest.Within(t, 20*time.Second, func() error { return wantWaiting(e, together) })
 	close(g.open)
 	first()
 	all.Wait()
-	within(t, 20*time.Second, func() error { return wantEnded(ended, 2*writers+together+1) })
+	waittest.Within(t, 20*time.Second, func() error { return wantEnded(ended, 2*writers+together+1) })
 
 	commits := slices.DeleteFunc(named(ended.Ended(), "commit"), func(c sdktrace.ReadOnlySpan) bool { return len(c.Links()) == 0 })
 	if len(commits) != 1 || len(commits[0].Links()) != together-1 {
@@ -149,11 +150,11 @@ func TestABatchGoesOnInATraceThatIsKept(t *testing.T) {
 	for range 5 {
 		all.Go(func() { e.post(newID(), order).want(t, http.StatusAccepted) })
 	}
-	within(t, 20*time.Second, func() error { return wantWaiting(e, 5) })
+	waittest.Within(t, 20*time.Second, func() error { return wantWaiting(e, 5) })
 	close(g.open)
 	first()
 	all.Wait()
-	within(t, 20*time.Second, func() error { return wantEnded(ended, 3) })
+	waittest.Within(t, 20*time.Second, func() error { return wantEnded(ended, 3) })
 	requests, commits := named(ended.Ended(), "request"), named(ended.Ended(), "commit")
 	if len(requests) != 2 || len(commits) != 1 || len(commits[0].Links()) != 1 {
 		t.Fatalf("%d requests and %d commits are kept, want two of which one is linked to by a commit", len(requests), len(commits))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/truenorth-dev/truenorth"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 func TestWhatAUserPaidForIsTheirsToUseUntilPolarTakesItAway(t *testing.T) {
@@ -30,7 +31,7 @@ func TestWhatAUserPaidForIsTheirsToUseUntilPolarTakesItAway(t *testing.T) {
 	expect := func(what string, want ...string) {
 		t.Helper()
 		w.settle()
-		eventually(t, func() error {
+		waittest.Eventually(t, func() error {
 			got := all[string](w, "select local_user_id || ': ' || kind || ' ' || product_name || ' via ' || via from polar.user_access order by 1")
 			if !slices.Equal(got, want) {
 				return fmt.Errorf("%s: access is %q, want %q", what, got, want)

@@ -22,6 +22,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/polartest"
 	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // epoch is when the tests' Polar begins: far enough in the past that every read is newer than every event.
@@ -335,7 +336,7 @@ func TestATieInAnExposedColumnAsksPolarOnceForTheObject(t *testing.T) {
 				}
 			}
 			expect(t, "jobs that ask", one[int64](w, "select count(*) from polar.river_job where kind = 'refresh_object'"), 1)
-			eventually(t, func() error {
+			waittest.Eventually(t, func() error {
 				if from := one[string](w, "select version_from from polar.customer where id = $1", id); from != "read" {
 					return fmt.Errorf("the row is still from an %s", from)
 				}
@@ -566,7 +567,7 @@ func TestATokenOfAnotherOrganizationIsRefusedAtTheStartAndBeforeTheFirstCall(t *
 	// Polar was away at the start, so that the worker runs: it asks before it reads.
 	id := uuid.MustParse(w.fake.SeedCustomers(1, "usr_")[0])
 	w.exec(`insert into polar.river_job (kind, args, max_attempts) values ('refresh_object', jsonb_build_object('object_type', 'customer', 'object_id', $1::uuid), 1)`, id)
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if n := one[int64](w, "select count(*) from polar.river_job where state = 'discarded'"); n != 1 {
 			return fmt.Errorf("%d jobs ended, want 1", n)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // follower reads the feed as an app does.
@@ -94,7 +95,7 @@ func (f *follower) silent(what string) {
 // untilTold waits until nothing is due.
 func (w *world) untilTold() {
 	w.t.Helper()
-	eventually(w.t, func() error {
+	waittest.Eventually(w.t, func() error {
 		if n := one[int64](w, "select count(*) from polar.change_due"); n > 0 {
 			return fmt.Errorf("%d rows are due", n)
 		}
@@ -308,7 +309,7 @@ func TestAFollowerOutlivesItsConnections(t *testing.T) {
 		w.addUser(user)
 		w.send(event("customer.created", 1, customerDoc(uuid.New(), 0, doc{"external_id": user})))
 		feed.expect("linked", user+" linked")
-		eventually(t, func() error {
+		waittest.Eventually(t, func() error {
 			if one[int64](admin, `
 				select count(pg_terminate_backend(a.pid)) filter (where a.query like 'listen polar_checkout%') from pg_stat_activity a
 				 where a.datname = current_database() and a.pid <> pg_backend_pid()

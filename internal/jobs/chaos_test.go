@@ -24,6 +24,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // bigHistory is one of at least n events, a fifth of which come twice and all in any order.
@@ -215,7 +216,7 @@ func TestKilledProcessesLoseNothingThatWasAcknowledged(t *testing.T) {
 		}
 		return err
 	}
-	within(t, time.Minute, applied)
+	waittest.Within(t, time.Minute, applied)
 	sameOutcome(t, "after all kills", outcome(t, s), want)
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // hosts are where ingest, worker and Postgres run, and how they fail.
@@ -315,7 +316,7 @@ func (h *processes) togglePostgres() {
 	if err := h.pg.Restart(s.t.Context()); err != nil {
 		s.t.Fatalf("starting Postgres again: %v", err)
 	}
-	within(s.t, 10*time.Second, func() error {
+	waittest.Within(s.t, 10*time.Second, func() error {
 		if err := s.w.store.Ping(s.t.Context()); err != nil {
 			return fmt.Errorf("Postgres is not back: %w", err)
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 var (
@@ -108,9 +109,9 @@ func converge(t *testing.T, seed uint64) {
 	for _, objectType := range polarfake.ObjectTypes {
 		s.compare(objectType)
 	}
-	within(t, 5*time.Second, s.everyPaidCheckoutIsTied)
-	within(t, 10*time.Second, s.theFeedTellsWhatIsSo)
-	within(t, 5*time.Second, s.theUnlinkedAreListed)
+	waittest.Within(t, 5*time.Second, s.everyPaidCheckoutIsTied)
+	waittest.Within(t, 10*time.Second, s.theFeedTellsWhatIsSo)
+	waittest.Within(t, 5*time.Second, s.theUnlinkedAreListed)
 	s.noRequestHasTwoLiveSessions()
 	s.requestsAgree()
 }
@@ -164,7 +165,7 @@ func (s *stage) quiesce() {
 		s.t.Fatalf("waiting for the fake Polar: %v", err)
 	}
 	calm := 0
-	within(s.t, 40*time.Second, func() error {
+	waittest.Within(s.t, 40*time.Second, func() error {
 		busy := all[string](s.w, `
 			select 'event ' || type || ' ' || state || coalesce(' ' || error, '') from polar.event where state = 'received'
 			union all

@@ -14,6 +14,7 @@ import (
 
 	"github.com/truenorth-dev/truenorth"
 	"github.com/truenorth-dev/truenorth/internal/jobs"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 func TestAKeyIsFreeAgainOnceItsRequestFailedOrExpired(t *testing.T) {
@@ -53,7 +54,7 @@ func TestARequestComesBackWhileAnotherTakesItsKey(t *testing.T) {
 	if status := w.post(uuid.NewString(), checkoutEvent(session, id, "open", time.Now())); status != http.StatusAccepted {
 		t.Fatalf("the event got %d", status)
 	}
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if n := one[int64](w, "select count(*) from pg_locks l join pg_database d on d.oid = coalesce(l.database, d.oid) and d.datname = current_database() where not l.granted"); n == 0 {
 			return errors.New("nothing waits for the transaction")
 		}
@@ -160,7 +161,7 @@ func TestAJobWhoseArgsAreNoObjectFailsReadablyAndNeverLoops(t *testing.T) {
 			if strings.HasPrefix(tt.name, "request_id of") {
 				id = uuid.MustParse("5b1c3a52-6f0e-4c55-9f4c-0a4a3f7d1c01")
 			}
-			eventually(t, func() error {
+			waittest.Eventually(t, func() error {
 				request, err := w.client.Request(t.Context(), id)
 				if err == nil && (request.State != tt.state || !strings.Contains(request.Error, tt.words)) {
 					err = fmt.Errorf("the request is %s: %q", request.State, request.Error)

@@ -20,6 +20,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/machinetest"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 const listCheckouts = "GET /v1/checkouts/"
@@ -40,7 +41,7 @@ func (w *world) wantCalls(route string, n int) {
 // awaitError waits until a request that goes on shows why its last try failed.
 func (w *world) awaitError(id uuid.UUID, words string) {
 	w.t.Helper()
-	eventually(w.t, func() error {
+	waittest.Eventually(w.t, func() error {
 		request, err := w.client.Request(w.t.Context(), id)
 		if err == nil && (request.State != store.RequestCreating || !strings.Contains(request.Error, words)) {
 			err = fmt.Errorf("the request is %s with error %q, want creating with %q in it", request.State, request.Error, words)
@@ -227,7 +228,7 @@ func TestWithoutALimitOfOursARequestWaitsAsLongAsPolarSays(t *testing.T) {
 	}
 	w.wantCalls(postCheckout, 3)
 	w.wantCalls(listCheckouts, 0) // what is refused leaves no session
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if tries := one[int16](w, "select attempt from polar.river_job"); tries != 1 {
 			return fmt.Errorf("waiting used up %d of the job's attempts", tries-1)
 		}
@@ -308,7 +309,7 @@ func TestAStopLetsACallThatIsAnsweredInTimeFinish(t *testing.T) {
 	delay.Delay = polarfake.Duration(500 * time.Millisecond)
 	w.inject(delay)
 	id := w.ask("usr_ada")
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if w.fake.Requests()[postCheckout] == 0 {
 			return errors.New("the call has not arrived")
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/truenorth-dev/truenorth"
 	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 const (
@@ -42,7 +43,7 @@ func (w *world) askFor(params truenorth.CheckoutParams, options ...truenorth.Che
 func (w *world) await(id uuid.UUID, state string) truenorth.CheckoutRequest {
 	w.t.Helper()
 	var request truenorth.CheckoutRequest
-	within(w.t, 45*time.Second, func() error {
+	waittest.Within(w.t, 45*time.Second, func() error {
 		var err error
 		if request, err = w.client.Request(w.t.Context(), id); err != nil {
 			return err
@@ -170,7 +171,7 @@ func TestEveryPassingFailureIsTriedAgainAndItsErrorIsSeenMeanwhile(t *testing.T)
 			tt.fault.Method, tt.fault.Path = http.MethodPost, "/v1/checkouts/"
 			w.inject(tt.fault)
 			id := w.ask("usr_ada")
-			eventually(t, func() error {
+			waittest.Eventually(t, func() error {
 				request, err := w.client.Request(t.Context(), id)
 				if err == nil && !strings.Contains(request.Error, tt.words) {
 					err = fmt.Errorf("the error is %q, want %q in it", request.Error, tt.words)
@@ -196,7 +197,7 @@ func TestA429IsWaitedForByEveryRequest(t *testing.T) {
 	w.inject(limit)
 	started := time.Now()
 	first := w.ask("usr_ada")
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if blocked := all[bool](w, "select blocked_until > now() from polar.api_budget where blocked_until is not null"); len(blocked) != 1 {
 			return errors.New("the budget is not blocked")
 		}
@@ -307,7 +308,7 @@ func TestASecondSessionIsDriftAndTheOldestIsKeptUntilOneSucceeds(t *testing.T) {
 	older, paid := uuid.New(), uuid.New()
 	now := time.Now()
 	w.post(uuid.NewString(), checkoutEvent(older, id, "open", now.Add(-time.Minute)))
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if kept := one[uuid.UUID](w, "select checkout_id from polar.checkout_request where id = $1", id); kept != older {
 			return fmt.Errorf("kept session %s, want the oldest, %s", kept, older)
 		}
@@ -326,7 +327,7 @@ func TestASecondSessionIsDriftAndTheOldestIsKeptUntilOneSucceeds(t *testing.T) {
 	ledger := func(want ...string) {
 		t.Helper()
 		slices.Sort(want)
-		eventually(t, func() error {
+		waittest.Eventually(t, func() error {
 			rows := all[string](w, "select object_id || ' ' || coalesce(resolution, 'open') from polar.drift where cause = 'duplicate_session' order by 1")
 			if !slices.Equal(rows, want) {
 				return fmt.Errorf("the ledger has %q, want %q", rows, want)
@@ -341,7 +342,7 @@ func TestASecondSessionIsDriftAndTheOldestIsKeptUntilOneSucceeds(t *testing.T) {
 	ledger(first.String()+" ended", older.String()+" ended", paid.String()+" open")
 	w.post(uuid.NewString(), checkoutEvent(first, id, "expired", now))
 	w.post(uuid.NewString(), checkoutEvent(older, id, "succeeded", now.Add(-time.Minute)))
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if left := one[int64](w, "select count(*) from polar.event where state <> 'applied'"); left > 0 {
 			return fmt.Errorf("%d events are not applied", left)
 		}
@@ -364,7 +365,7 @@ func TestASessionPastItsTimeEndsTheRequestByPolarsClockWithoutAnEvent(t *testing
 		w.exec("update polar.checkout_request set expires_at = now() - interval '10 minutes' where id = $1", id)
 	}
 	pass()
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		again, err := w.client.Request(t.Context(), id)
 		if err == nil && !again.ExpiresAt.Equal(request.ExpiresAt) {
 			err = errors.New("Polar has not been asked")
@@ -387,7 +388,7 @@ func TestAStopInTheMiddleOfACallGivesTheRequestBackAndMakesNoSecondSession(t *te
 	w := newWorld(t, worldOptions{jobs: jobs.Config{SoftStop: 500 * time.Millisecond}})
 	w.inject(onCheckouts(polarfake.FaultHangAfter))
 	id := w.ask("usr_ada")
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if len(w.fake.Checkouts()) == 0 {
 			return errors.New("the call has not arrived")
 		}
@@ -419,7 +420,7 @@ func TestWithUserAndEmailTheCustomerIsMadeFirst(t *testing.T) {
 	if n := len(w.fake.Customers()); n != 1 {
 		t.Errorf("Polar has %d customers, want 1", n)
 	}
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if links := all[string](w, "select local_user_id from polar.customer_link where customer_id = $1", customer); len(links) != 1 || links[0] != "usr_ada" {
 			return fmt.Errorf("links are %q", links)
 		}
@@ -546,14 +547,14 @@ func TestClosingAClientEndsItsConnection(t *testing.T) {
 	if _, err := w.client.AwaitURL(t.Context(), w.ask("usr_ada")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if n := listening(); n != 1 {
 			return fmt.Errorf("%d connections listen, want 1", n)
 		}
 		return nil
 	})
 	w.client.Close()
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if n := listening(); n != 0 {
 			return fmt.Errorf("%d connections listen after Close", n)
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/truenorth-dev/truenorth"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 func TestTheSQLDoorRefusesWhatCannotBeRightAndNamesIt(t *testing.T) {
@@ -245,14 +246,14 @@ func TestAJobWrittenByHandNeverLoops(t *testing.T) {
 			t.Parallel()
 			job := one[int64](w, "insert into polar.river_job (kind, args) values ('create_checkout', $1::jsonb) returning id", tt.args)
 			id := truenorth.RequestIDOfJob(job)
-			eventually(t, func() error {
+			waittest.Eventually(t, func() error {
 				request, err := w.client.Request(t.Context(), id)
 				if err == nil && (request.State != tt.state || !strings.Contains(request.Error, tt.words)) {
 					err = fmt.Errorf("the request is %s: %q", request.State, request.Error)
 				}
 				return err
 			})
-			eventually(t, func() error {
+			waittest.Eventually(t, func() error {
 				if state := one[string](w, "select state::text from polar.river_job where id = $1", job); state != "completed" {
 					return fmt.Errorf("its job is %s", state)
 				}

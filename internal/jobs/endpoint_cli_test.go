@@ -19,6 +19,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // cli builds truenorth and returns how to make it a command with the environment of this world.
@@ -241,7 +242,7 @@ func TestTheSecretIsRotatedWithoutLosingAnEvent(t *testing.T) {
 			again := ends(t, truenorth("endpoint", "rotate", "--start"), 1, "under way")
 			early := ends(t, truenorth("endpoint", "rotate", "--finish"), 1, "POLAR_WEBHOOK_SECRETS")
 			expect(t, "endpoints before ingest has the new secret", len(e.secrets()), 2)
-			eventually(t, func() error { // the first events of the new endpoint are refused
+			waittest.Eventually(t, func() error { // the first events of the new endpoint are refused
 				for _, ev := range e.fake.Events() {
 					if ev.EndpointID != old.String() && ev.Deliveries > 0 {
 						return nil
@@ -250,7 +251,7 @@ func TestTheSecretIsRotatedWithoutLosingAnEvent(t *testing.T) {
 				return errors.New("no delivery with the new secret")
 			})
 			if retryScale < 0.01 {
-				eventually(t, func() error {
+				waittest.Eventually(t, func() error {
 					endpoints, _, err := e.polar.ListEndpoints(t.Context())
 					if err == nil && endpoints[len(endpoints)-1].Enabled && endpoints[0].Enabled {
 						err = errors.New("the new endpoint is not disabled yet")

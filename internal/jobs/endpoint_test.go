@@ -16,6 +16,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 const listEndpoints = "/v1/webhooks/endpoints"
@@ -339,14 +340,14 @@ func TestASweepAtWorkDoesNotStandInForTheOneThatIsDue(t *testing.T) {
 func TestAWorkerLooksAtTheEndpointByItself(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, worldOptions{jobs: jobs.Config{ReconcileInterval: time.Minute}})
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		watch, err := w.store.GetEndpointWatch(t.Context())
 		if err == nil && watch.State != store.EndpointOK {
 			err = fmt.Errorf("the endpoint is %s", watch.State)
 		}
 		return err
 	})
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		gaps, err := w.store.GetGapFill(t.Context())
 		if err == nil && gaps.FilledUntil == nil {
 			err = errors.New("no gaps were searched")

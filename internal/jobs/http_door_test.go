@@ -13,6 +13,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // TestAnAppGetsAURLByHTTPAndSeesWhatItsUserBought takes the HTTP door as the worker opens it, with the worker's rights.
@@ -59,7 +60,7 @@ func TestAnAppGetsAURLByHTTPAndSeesWhatItsUserBought(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.settle()
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		var got struct{ Access []struct{ Kind, Via string } }
 		if status := ask(http.MethodGet, "/v1/users/usr_ada/access", "", &got); status != http.StatusOK {
 			t.Fatalf("asking for access is answered with %d", status)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 func TestAWorkerKilledInTheMiddleOfACreateLeavesExactlyOneSessionWithinAMinute(t *testing.T) {
@@ -24,7 +25,7 @@ func TestAWorkerKilledInTheMiddleOfACreateLeavesExactlyOneSessionWithinAMinute(t
 	w.inject(onCheckouts(polarfake.FaultHangAfter))
 	first := worker()
 	id := w.ask("usr_ada")
-	within(t, 30*time.Second, func() error {
+	waittest.Within(t, 30*time.Second, func() error {
 		if len(w.fake.Checkouts()) == 0 {
 			return errors.New("the call has not arrived")
 		}
@@ -33,7 +34,7 @@ func TestAWorkerKilledInTheMiddleOfACreateLeavesExactlyOneSessionWithinAMinute(t
 	first.kill()
 	killed := time.Now()
 	worker()
-	within(t, time.Minute, func() error {
+	waittest.Within(t, time.Minute, func() error {
 		request, err := w.client.Request(t.Context(), id)
 		if err == nil && request.State != "open" {
 			err = errors.New("the request is " + request.State)

@@ -17,6 +17,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // links lists who is linked: "customer's place in ids: user basis".
@@ -93,7 +94,7 @@ func TestACheckoutOfTheUserLinksTheCustomerAndWritesTheIDToPolarOnce(t *testing.
 	made := -time.Since(epoch).Seconds()
 	body := w.paid("usr_ada", made, id)
 	w.send(event("customer.created", 2, customerDoc(id, 1, nil)), body, body, w.paid("usr_ada", made+1, id))
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if got := one[string](w, "select coalesce(external_id, 'null') from polar.customer where id = $1", id); got != "usr_ada" {
 			return fmt.Errorf("external id is %s", got)
 		}
@@ -118,7 +119,7 @@ func TestAnExternalIDThatIsTakenAtPolarIsAConflict(t *testing.T) {
 	}
 	id := idOfDocument(t, raw)
 	w.send(event("customer.created", 2, customerDoc(id, 1, nil)), w.paid("usr_ada", 0, id))
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if got := w.openConflicts(); !slices.Equal(got, []string{"external_id_taken usr_ada"}) {
 			return fmt.Errorf("open conflicts are %q", got)
 		}
@@ -153,7 +154,7 @@ func TestACustomerWaitsForItsUser(t *testing.T) {
 
 func (w *world) eventuallyLinks(ids []uuid.UUID, want ...string) {
 	w.t.Helper()
-	eventually(w.t, func() error {
+	waittest.Eventually(w.t, func() error {
 		if got := w.links(ids...); !slices.Equal(got, want) {
 			return fmt.Errorf("links are %q, want %q", got, want)
 		}
@@ -461,7 +462,7 @@ func TestACustomerThatAnOlderWorkerLeftIsListedAsUnlinked(t *testing.T) {
 	w.exec(`insert into polar.customer_link (customer_id, local_user_id, basis) values ($1, 'usr_1', 'manual')`, linked)
 	w.exec(`update polar.customer set deleted_at = now() where id = $1`, gone)
 	w.startWorker()
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if listed := all[uuid.UUID](w, "select customer_id from polar.link_waiting"); !slices.Equal(listed, []uuid.UUID{left}) {
 			return fmt.Errorf("listed as unlinked are %v, want %v", listed, left)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // signUp writes a user and links them in one transaction, and returns how many customers were linked at once.
@@ -315,7 +316,7 @@ func TestASignUpWritesTheIDToPolarAsTheWorkerWould(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.expectLinks("at once", []uuid.UUID{id}, "0: usr_ada checkout")
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if got := one[string](w, "select coalesce(external_id, 'null') from polar.customer where id = $1", id); got != "usr_ada" {
 			return fmt.Errorf("external id is %s", got)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 var grace = store.Word{Actor: "grace@example.com", Reason: "she showed her invoice"}
@@ -57,7 +58,7 @@ func (w *world) expectTold(want ...string) {
 // upkeep has a round of links made, as every five seconds.
 func (w *world) upkeep() {
 	w.t.Helper()
-	eventually(w.t, func() error { return w.runner.Relink(w.t.Context()) })
+	waittest.Eventually(w.t, func() error { return w.runner.Relink(w.t.Context()) })
 }
 
 func TestALinkThatAPersonMadeStaysWhateverIsHeardOfTheCustomer(t *testing.T) {
@@ -319,7 +320,7 @@ func TestAPersonVouchesSoTheIDIsWrittenToPolar(t *testing.T) {
 			} else if linked := w.mustLink(id, "usr_ada"); linked.ExternalID != jobs.ExternalIDQueued {
 				t.Errorf("the person is told %+v", linked)
 			}
-			eventually(t, func() error {
+			waittest.Eventually(t, func() error {
 				if got := one[string](w, "select coalesce(external_id, 'null') from polar.customer where id = $1", id); got != "usr_ada" {
 					return fmt.Errorf("external id is %s", got)
 				}
@@ -370,7 +371,7 @@ func TestAPersonsLinkRespectsAnIDThatIsTaken(t *testing.T) {
 		id := idOfDocument(t, raw)
 		w.send(event("customer.created", 2, customerDoc(id, 1, nil)))
 		w.mustLink(id, "usr_ada")
-		eventually(t, func() error {
+		waittest.Eventually(t, func() error {
 			if got := w.openConflicts(); !slices.Equal(got, []string{"external_id_taken usr_ada"}) {
 				return fmt.Errorf("open conflicts are %q", got)
 			}
@@ -385,7 +386,7 @@ func TestAPersonsLinkRespectsAnIDThatIsTaken(t *testing.T) {
 		if err := settle(w, one[int64](w, "select id from polar.link_conflict"), true); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, func() error {
+		waittest.Eventually(t, func() error {
 			if got := one[string](w, "select coalesce(external_id, 'null') from polar.customer where id = $1", id); got != "usr_ada" {
 				return fmt.Errorf("external id is %s", got)
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/truenorth-dev/truenorth"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 func stringsReader(s string) *strings.Reader { return strings.NewReader(s) }
@@ -37,7 +38,7 @@ func TestAUserWhoPaysIsLinkedToTheCustomerThatPolarMakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.settle()
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		got := all[string](w, "select local_user_id || ' ' || basis || ' ' || c.external_id from polar.customer_link join polar.customer c on c.id = customer_id")
 		if len(got) != 1 || got[0] != "usr_ada checkout usr_ada" {
 			return fmt.Errorf("links are %q", got)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 const (
@@ -278,7 +279,7 @@ func TestPruningKeepsNobodyWaitingButARedeliveryOfWhatGoes(t *testing.T) {
 			}
 		}
 		go func() { redelivered <- w.post("old", someCustomer("old")) }()
-		eventually(t, func() error {
+		waittest.Eventually(t, func() error {
 			if n := one[int64](admin, "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"); n != 1 {
 				return fmt.Errorf("%d sessions wait for a lock", n)
 			}
@@ -389,7 +390,7 @@ func TestTheWalkBeginsWhereTheLastOneEndedAndReadsNoTableAsAWhole(t *testing.T) 
 	w.exec("analyze polar.event_log")
 	// Counters become visible when a session ends, at the latest.
 	w.store.Pool().Reset()
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if n := one[int64](w, "select n_tup_upd from pg_stat_user_tables where relname = 'event_log'"); n != 10_000 {
 			return fmt.Errorf("%d updates are counted", n)
 		}
@@ -412,7 +413,7 @@ func TestTheWalkBeginsWhereTheLastOneEndedAndReadsNoTableAsAWhole(t *testing.T) 
 	pool.Close()
 	expect(t, "kept", one[int64](w, "select count(body) from polar.event"), 10_000)
 	expect(t, "passed over", one[int64](w, "select sum(cardinality(left_over)) from polar.event_prune"), 0)
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if _, index := scans(); index < indexBefore+30 {
 			return fmt.Errorf("%d scans of indexes are counted", index-indexBefore)
 		}
@@ -460,7 +461,7 @@ func TestAWorkerPrunesByItselfAndStopsInTheMiddle(t *testing.T) {
 	const events = 60_000
 	w.crowdOfOld(events)
 	w.startWorker()
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if n := one[int64](w, "select count(*) from polar.event_log"); n == events {
 			return fmt.Errorf("%d events are there", n)
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // sweeper makes a runner that sweeps in this process, as the command line does.
@@ -330,7 +331,7 @@ func TestWhatPolarServesNotByIDIsGoneOnceTwoSweepsMissedIt(t *testing.T) {
 		t.Fatal("two lists in a row lacked the member, and it lives here")
 	}
 	hide.Store(0)
-	within(t, 5*time.Second, func() error { // lifted once Polar's clock, which tells seconds, is past the burial
+	waittest.Within(t, 5*time.Second, func() error { // lifted once Polar's clock, which tells seconds, is past the burial
 		w.reconcile(jobs.ReconcileOptions{Types: []string{"member"}})
 		if got := one[int64](w, "select count(*) from polar.member where deleted_at is null"); got != 1 {
 			return errors.New("the member is still buried")
@@ -424,7 +425,7 @@ func TestWorkersSweepPeriodically(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, worldOptions{offline: true, jobs: jobs.Config{ReconcileInterval: time.Second}})
 	ids := w.fake.SeedCustomers(3, "usr_")
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if n := one[int64](w, "select count(*) from polar.customer where deleted_at is null"); n != 3 {
 			return fmt.Errorf("%d customers are mirrored", n)
 		}
@@ -433,13 +434,13 @@ func TestWorkersSweepPeriodically(t *testing.T) {
 	if err := w.fake.DeleteCustomer(ids[0]); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if n := one[int64](w, "select count(*) from polar.customer where deleted_at is null"); n != 2 {
 			return fmt.Errorf("%d customers live here", n)
 		}
 		return nil
 	})
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if n := one[int64](w, "select count(distinct object_type) from polar.reconcile_run where state = 'finished'"); n != int64(len(jobs.ReconcileTypes())) {
 			return fmt.Errorf("%d types were swept", n)
 		}

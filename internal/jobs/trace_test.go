@@ -15,6 +15,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // traced makes a provider that keeps in memory what ended.
@@ -84,7 +85,7 @@ func TestWorkThatNobodyWaitsForBeginsATraceOfItsOwn(t *testing.T) {
 	in := asked.SpanContext()
 	w.exec(`insert into polar.river_job (kind, args, max_attempts, metadata) values ('reconcile', '{"types": ["product"], "full": true}', 5,
 	        jsonb_build_object('traceparent', $1::text))`, fmt.Sprintf("00-%s-%s-01", in.TraceID(), in.SpanID()))
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if len(named(ended, "river.work/reconcile")) == 0 {
 			return errors.New("nothing was swept")
 		}
@@ -108,7 +109,7 @@ func TestOddMetadataOfAJobAreNoTrace(t *testing.T) {
 		w.exec(`insert into polar.river_job (kind, args, max_attempts, metadata) values ('link_customers', '{"users": ["usr_nobody"]}', 5, $1::jsonb)`, metadata)
 	}
 	w.settle()
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if n := len(named(ended, "river.work/link_customers")); n != len(odd) {
 			return fmt.Errorf("%d jobs are worked, want %d", n, len(odd))
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/truenorth-dev/truenorth"
 	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // fieldOf reads a top-level string of a document.
@@ -44,13 +45,13 @@ func TestAnEventWhoseJobIsGoneGetsANewOne(t *testing.T) {
 			}
 			w.exec(loss)
 			w.startWorker()
-			eventually(t, func() error {
+			waittest.Eventually(t, func() error {
 				if n := one[int64](w, "select count(*) from polar.event where state = 'applied'"); n != 3 {
 					return fmt.Errorf("%d events are applied, want 3", n)
 				}
 				return nil
 			})
-			eventually(t, func() error {
+			waittest.Eventually(t, func() error {
 				if swept, last := one[int64](w, "select swept_seq from polar.event_sweep"), one[int64](w, "select max(seq) from polar.event_log"); swept != last {
 					return fmt.Errorf("the watermark is at %d, want %d", swept, last)
 				}
@@ -68,7 +69,7 @@ func TestAJobThatALivingWorkerTookAndNeverHeardOfIsWorked(t *testing.T) {
 	}
 	w.exec(`insert into polar.river_job (kind, args, queue, max_attempts, state, attempt, attempted_at, attempted_by)
 		values ('refresh_object', '{"object_type": "nothing"}', 'default', 3, 'running', 1, now() - interval '1 minute', array[$1])`, w.runner.ID())
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if state := one[string](w, "select state::text from polar.river_job"); state != "cancelled" {
 			return fmt.Errorf("the job is %s", state)
 		}
@@ -88,7 +89,7 @@ func TestWhatADeadWorkerHeldGoesToAnotherAndWhatALiveOneHoldsStays(t *testing.T)
 	hold("held-by-the-living", live, "living")
 	w.exec("insert into polar.worker_process (id, seen_at) values ('living', now() + interval '1 hour'), ('dead', now() - interval '1 hour')")
 	w.startWorker()
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if state := one[string](w, "select state from polar.event where webhook_id = 'held-by-the-dead'"); state != "applied" {
 			return fmt.Errorf("the dead worker's event is %s", state)
 		}
@@ -107,7 +108,7 @@ func TestACheckoutRequestWhoseJobIsGoneGetsANewOne(t *testing.T) {
 	}
 	w.exec("delete from polar.river_job")
 	w.startWorker()
-	eventually(t, func() error {
+	waittest.Eventually(t, func() error {
 		if state := one[string](w, "select state from polar.checkout_request where id = $1", id); state != "open" {
 			return fmt.Errorf("the request is %s", state)
 		}
@@ -156,7 +157,7 @@ func TestOneWorkerOfSeveralKeepsHouse(t *testing.T) {
 	done := errors.New("rolled back")
 	err := w.store.InTx(t.Context(), func(mine *store.Tx) error {
 		// Upkeep of the worker may hold the place for a moment.
-		eventually(t, func() error {
+		waittest.Eventually(t, func() error {
 			locked, err := mine.LockUpkeep(t.Context())
 			if err == nil && !locked {
 				err = errors.New("another keeps house")

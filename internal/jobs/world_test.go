@@ -20,6 +20,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 func TestMain(m *testing.M) {
@@ -178,7 +179,7 @@ func (w *world) settle() {
 	if err := w.fake.WaitIdle(ctx); err != nil {
 		w.t.Fatalf("waiting for the fake Polar: %v", err)
 	}
-	eventually(w.t, func() error {
+	waittest.Eventually(w.t, func() error {
 		if n := one[int64](w, "select count(*) from polar.event where state = 'received'"); n > 0 {
 			return fmt.Errorf("%d events are not tried yet", n)
 		}
@@ -219,29 +220,6 @@ func all[T any](w *world, sql string, args ...any) []T {
 		w.t.Fatalf("%s: %v", sql, err)
 	}
 	return values
-}
-
-// eventually polls until check succeeds.
-func eventually(tb testing.TB, check func() error) {
-	tb.Helper()
-	within(tb, 20*time.Second, check)
-}
-
-func within(tb testing.TB, limit time.Duration, check func() error) {
-	tb.Helper()
-	deadline := time.Now().Add(limit)
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			tb.Fatalf("not within %s: %v", limit, err)
-		}
-		<-ticker.C
-	}
 }
 
 // oneTime is a product of the fake's catalogue.

@@ -42,6 +42,7 @@ var layers = map[string]layer{
 	"internal/polarfake":       {libraries: []string{hooks, uuid}},
 	"internal/polartest":       {libraries: []string{}},
 	"internal/chromiumtest":    {ours: []string{"internal/machinetest"}, libraries: []string{chromedp}},
+	"internal/waittest":        {libraries: []string{}},
 	"internal/machinetest":     {libraries: []string{}},
 	"internal/embeddedpg":      {libraries: []string{"github.com/fergusstrange/embedded-postgres"}},
 	"internal/store":           {ours: []string{"migrations"}},

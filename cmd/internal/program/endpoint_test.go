@@ -15,6 +15,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/embeddedpg"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // findings are the values of truenorth_endpoint_finding that are set.
@@ -65,7 +66,7 @@ func TestTheWorkerWatchesTheEndpointOfItsEnvironmentAndTellsInItsMetrics(t *test
 		})
 	}
 	looked := func(base string) {
-		within(t, 20*time.Second, func() error {
+		waittest.Within(t, 20*time.Second, func() error {
 			if scrape(t, base)["truenorth_endpoint_ok"] == nil {
 				return errors.New("the endpoint is not looked at")
 			}

@@ -26,6 +26,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/machinetest"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // deployed are the files that name metrics.
@@ -72,7 +73,7 @@ func running(t *testing.T) (ingestMetrics, workerBase string) {
 			Polar: cmdconfig.Polar{AccessToken: "polar_oat_test", APIURL: api.URL + "/v1", Version: "2026-10", RateLimit: &limit},
 		}, nil, slog.New(slog.DiscardHandler), ready)
 	})
-	within(t, 20*time.Second, func() error {
+	waittest.Within(t, 20*time.Second, func() error {
 		for range 2 {
 			if got := deliver(t, base); got != http.StatusAccepted {
 				return fmt.Errorf("a delivery gets %d", got)
@@ -88,7 +89,7 @@ func running(t *testing.T) (ingestMetrics, workerBase string) {
 		t.Errorf("where the internet comes in, /metrics answers %d %s", got, text)
 	}
 	// The endpoint is looked at, and lists are swept, by and by.
-	within(t, 30*time.Second, func() error {
+	waittest.Within(t, 30*time.Second, func() error {
 		families := scrape(t, workerBase)
 		for _, name := range []string{"truenorth_endpoint_ok", "truenorth_sweep_age_seconds", "truenorth_jobs"} {
 			if families[name] == nil {

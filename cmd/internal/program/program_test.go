@@ -27,6 +27,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 const secret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -126,23 +127,6 @@ func deliver(t *testing.T, base string) int {
 	return status
 }
 
-func within(t *testing.T, limit time.Duration, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(limit)
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %v", limit, err)
-		}
-		<-ticker.C
-	}
-}
-
 func TestIngestStartedWhilePostgresIsAwayServesOnceItIsThere(t *testing.T) {
 	t.Parallel()
 
@@ -189,7 +173,7 @@ func TestWorkerStartedWhilePostgresIsAwayWorksOnceItIsThere(t *testing.T) {
 	if err := pg.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 20*time.Second, func() error {
+	waittest.Within(t, 20*time.Second, func() error {
 		if status, body := ask(t, http.MethodGet, base+"/readyz", nil, ""); status != http.StatusOK {
 			return fmt.Errorf("readyz answers %d %s", status, body)
 		}

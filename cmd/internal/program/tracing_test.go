@@ -33,6 +33,7 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
+	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
 // What must not be in any span.
@@ -112,7 +113,7 @@ func newTracedWorld(t *testing.T, tracing cmdconfig.Tracing) *tracedWorld {
 
 func (w *tracedWorld) eventually(check func() error) {
 	w.t.Helper()
-	within(w.t, 20*time.Second, check)
+	waittest.Within(w.t, 20*time.Second, check)
 }
 
 func (w *tracedWorld) exec(sql string, args ...any) {
