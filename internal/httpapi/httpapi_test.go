@@ -435,6 +435,34 @@ func TestWaitingForChangesEndsWithTheFirstOrWithTheWait(t *testing.T) {
 	}
 }
 
+func TestEveryRouteOfTheDocumentIsThereAndNoOther(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	var document struct {
+		Paths map[string]map[string]json.RawMessage `json:"paths"`
+	}
+	if err := json.Unmarshal(d.get("/v1/openapi.json").body, &document); err != nil {
+		t.Fatal(err)
+	}
+	var paths []string
+	for path, methods := range document.Paths {
+		paths = append(paths, path)
+		for method := range methods {
+			r := d.request(strings.ToUpper(method), strings.NewReplacer("{id}", uuid.NewString()).Replace(path), "")
+			if path != "/v1/openapi.json" && !described(r) {
+				t.Errorf("%s %s is answered without being held against the document", method, path)
+			}
+			if body := string(d.do(r).body); strings.Contains(body, "no-such-route") {
+				t.Errorf("%s %s is in the document, and not there: %s", method, path, body)
+			}
+		}
+	}
+	slices.Sort(paths)
+	if want := []string{"/v1/changes", "/v1/checkout-requests", "/v1/checkout-requests/{id}", "/v1/openapi.json", "/v1/users/{id}/access"}; !slices.Equal(paths, want) {
+		t.Errorf("the document has the routes %q, the handler %q", paths, want)
+	}
+}
+
 func TestWhoWaitsIsAnsweredWhenTheProgramStops(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t)

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -149,14 +150,20 @@ func TestMetricsCountWhatHappenedAndAlertsNameOnlyWhatIsThere(t *testing.T) {
 func TestEveryAlertHasItsPageInThePlaybook(t *testing.T) {
 	t.Parallel()
 	rules, page := readText(t, rulesFile), readText(t, metricsPage)
-	alerts := regexp.MustCompile(`(?s)- alert: (\w+)\n.*?runbook_url: \S+#([a-z-]+)`).FindAllStringSubmatch(rules, -1)
+	alerts := regexp.MustCompile(`(?s)- alert: (\w+)\n\s+expr: ([^\n]+)\n(?:\s+for: (\w+)\n)?\s+labels: \{severity: (\w+)\}\n.*?runbook_url: \S+#([a-z-]+)`).FindAllStringSubmatch(rules, -1)
 	if len(alerts) != strings.Count(rules, "- alert:") || len(alerts) < 10 {
 		t.Fatalf("%d of %d alerts have a runbook_url", len(alerts), strings.Count(rules, "- alert:"))
 	}
 	for _, alert := range alerts {
-		heading := strings.ReplaceAll(alert[2], "-", " ")
-		if !strings.Contains(strings.ToLower(page), "\n### "+heading+"\n\n`"+strings.ToLower(alert[1])+"`") {
-			t.Errorf("docs/metrics.md has no section %q on %s", heading, alert[1])
+		name, expr, after, severity, heading := alert[1], alert[2], alert[3], alert[4], strings.ReplaceAll(alert[5], "-", " ")
+		says := fmt.Sprintf("\n### %s\n\n`%s`, %s, ", heading, name, severity)
+		if after == "" {
+			says += "at once, of `" + expr + "`."
+		} else {
+			says += "after " + after + " of `" + expr + "`."
+		}
+		if !strings.Contains(strings.ToLower(page), strings.ToLower(says)) {
+			t.Errorf("docs/metrics.md does not say of %s what the rules do:%s", name, says)
 		}
 	}
 }
@@ -175,6 +182,21 @@ func TestPromtoolAcceptsRulesAndMetrics(t *testing.T) {
 	}
 	check("", "check", "rules", rulesFile)
 	check("", "test", "rules", ruleTestsFile)
+	// What the dashboard asks is looked at as if it were rules.
+	asked := regexp.MustCompile(`"expr": ("(?:[^"\\\\]|\\\\.)*")`).FindAllStringSubmatch(readText(t, dashboardFile), -1)
+	if len(asked) < 10 {
+		t.Fatalf("the dashboard asks only %d things", len(asked))
+	}
+	rules := strings.Builder{}
+	rules.WriteString("groups:\n- name: dashboard\n  rules:\n")
+	for i, expr := range asked {
+		fmt.Fprintf(&rules, "  - {record: asked:%d, expr: %s}\n", i, strings.ReplaceAll(expr[1], "$__rate_interval", "5m"))
+	}
+	file := filepath.Join(t.TempDir(), "dashboard.rules.yml")
+	if err := os.WriteFile(file, []byte(rules.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check("", "check", "rules", file)
 	ingestBase, workerBase := running(t)
 	for _, base := range []string{ingestBase, workerBase} {
 		_, text := ask(t, http.MethodGet, base+"/metrics", nil, "")
