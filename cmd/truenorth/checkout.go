@@ -40,7 +40,7 @@ func (checkoutCreateCommand) about() about {
 		needs: "DATABASE_URL",
 		reads: "CHECKOUT_EXTRA_FIELDS",
 		examples: []example{
-			{"truenorth checkout create --product 2d4cc5b2-6a9e-4f4c-8d5e-0f2f8a2b7f10 --external-customer-id usr_ada --wait 30s", ""},
+			{"truenorth checkout create --product 5b1c3a52-6f0e-4c55-9f4c-0a4a3f7d1c01 --external-customer-id usr_ada --wait 30s", ""},
 			{"truenorth checkout create --params - < checkout.json", "Polar's own document"},
 		},
 		prints: []document{{value: store.CheckoutRequest{}, rows: "polar.checkout_request"}},

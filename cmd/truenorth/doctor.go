@@ -22,7 +22,7 @@ func (doctorCommand) about() about {
 users, and says what to do about each. It changes nothing, here or at Polar. Give it the environment of the program that is ill:
 what is not set is said to be so.`,
 		reads:    "all that truenorth reads",
-		examples: []example{{"truenorth doctor", ""}, {"docker compose run --rm worker /usr/local/bin/truenorth doctor", "with the worker's environment"}},
+		examples: []example{{"truenorth doctor", "with the environment of the program that it is about"}},
 		finds:    "something is at fault",
 		prints:   []document{{value: []diagnosis{}}},
 	}

@@ -1,4 +1,4 @@
-// Package doccheck holds the tests that keep README.md and docs/ true: every command in them is run, every link leads
+// Package doccheck holds the tests that keep README.md, docs/ and examples/ true: every command in them is run, every link leads
 // somewhere, and the files of deploy/ are given to the programs that they are for.
 //
 // A page is run from its top to its end, on a machine of its own (world): a database, a fake Polar, ingest and a worker.

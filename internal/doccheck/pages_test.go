@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -145,11 +146,11 @@ func allPages(tb testing.TB) []page {
 	return pages
 }
 
-// pagesToRun are the pages whose commands are run: the front page and docs/.
+// pagesToRun are the pages whose commands are run: the front page, docs/ and the examples'.
 func pagesToRun(tb testing.TB) []page {
 	tb.Helper()
 	return slices.DeleteFunc(allPages(tb), func(p page) bool {
-		return p.name != "README.md" && filepath.ToSlash(filepath.Dir(p.name)) != "docs"
+		return p.name != "README.md" && path.Dir(p.name) != "docs" && path.Dir(path.Dir(p.name)) != "examples"
 	})
 }
 

@@ -66,7 +66,10 @@ var stages = map[string]stage{
 	"docs/quickstart.md":  {bare: true, dev: true},
 	"docs/polar-setup.md": {bare: true},
 	"docs/production.md":  {bare: true},
-	"docs/endpoint.md":    {noEndpoint: true},
+	// Shops bring users of their own.
+	"examples/shop-go/README.md":   {bare: true, dev: true},
+	"examples/shop-node/README.md": {bare: true, dev: true},
+	"docs/endpoint.md":             {noEndpoint: true},
 }
 
 // Secrets and names as pages have them, which the world takes over or replaces by its own.
@@ -89,6 +92,7 @@ type world struct {
 	ports       map[string]string // what a page calls an address, and what it is here
 	words       []string          // the page's words, each followed by the world's
 	services    *services
+	kept        int    // how many programs were started that keep running
 	devAddress  string // of the fake Polar of make run; empty where that is not to run
 }
 
@@ -99,7 +103,7 @@ func newWorld(t *testing.T, name string) *world {
 	if err := os.Chmod(w.home, 0o755); err != nil { // a Postgres that the page starts may run as another user
 		t.Fatal(err)
 	}
-	for _, address := range []string{"127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:9080"} {
+	for _, address := range []string{"127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:9080", "127.0.0.1:3000"} {
 		w.ports[address] = machinetest.Address(t)
 	}
 	switch {
@@ -205,6 +209,11 @@ run) [ -z "$DEV_FAKE_ADDRESS" ] || exec truenorth dev --data "$HOME/data" --fake
 build) mkdir -p bin && exec cp "$PROGRAMS"/* bin/ ;;
 *) make=$(PATH=/usr/local/bin:/usr/bin:/bin command -v make) && exec "$make" --dry-run -C "$REPOSITORY" "$@" > /dev/null ;;
 esac`,
+	// The programs are built already.
+	"go": `case "${1:-} ${2:-}" in
+"run ./cmd/"*) program=${2##*/}; shift 2; exec "$PROGRAMS/$program" "$@" ;;
+*) exec "$GO" "$@" ;;
+esac`,
 	// systemd is the test: it starts and stops the world's programs.
 	"systemctl": `verb=$1; shift
 for unit in "$@"; do case $unit in -*) ;; *) curl -sS --fail-with-body -X POST "$(cat "$HOME/systemd")/$verb/$unit" ;; esac; done`,
@@ -231,7 +240,11 @@ func (w *world) furnish() {
 		w.t.Fatal(err)
 	}
 	for _, entry := range entries {
-		if name := entry.Name(); name != "bin" && (!strings.HasPrefix(name, ".") || name == ".env.example") {
+		if name := entry.Name(); name == "examples" { // in which npm writes
+			if err := os.CopyFS(filepath.Join(w.work, name), os.DirFS(filepath.Join(repository, name))); err != nil {
+				w.t.Fatal(err)
+			}
+		} else if name != "bin" && (!strings.HasPrefix(name, ".") || name == ".env.example") {
 			if err := os.Symlink(filepath.Join(repository, name), filepath.Join(w.work, name)); err != nil {
 				w.t.Fatal(err)
 			}
@@ -264,9 +277,10 @@ func (w *world) environ() []string {
 		"PATH=" + strings.Join([]string{filepath.Join(w.home, "bin"), filepath.Join(w.home, "local/bin"), built, os.Getenv("PATH")}, ":"),
 		"HOME=" + filepath.Join(w.home, "home"), "LANG=C.UTF-8", "TZ=UTC", "USER=grace", "LOGNAME=grace",
 		"REPOSITORY=" + repository, "PROGRAMS=" + built, "DEV_FAKE_ADDRESS=" + w.devAddress, "POLAR_RATE_LIMIT=0",
-		"GOCACHE=" + goEnv(w.t, "GOCACHE"), "GOMODCACHE=" + goEnv(w.t, "GOMODCACHE"), "GOFLAGS=-buildvcs=false",
+		"GO=" + goProgram(w.t), "GOCACHE=" + goEnv(w.t, "GOCACHE"), "GOMODCACHE=" + goEnv(w.t, "GOMODCACHE"), "GOFLAGS=-buildvcs=false",
 		// Where nothing else is said, a page's programs have the addresses of this world.
 		"INGEST_ADDR=" + w.ports["127.0.0.1:8080"], "WORKER_ADDR=" + w.ports["127.0.0.1:8081"],
+		"SHOP_ADDR=" + w.ports["127.0.0.1:3000"],
 	}
 	if w.stage.bare {
 		return environ
@@ -279,6 +293,15 @@ func (w *world) serviceEnviron() []string {
 		"DATABASE_URL=" + w.databaseURL, "POLAR_ACCESS_TOKEN=polar_oat_test", "POLAR_WEBHOOK_SECRETS=" + pageSecret,
 		"POLAR_API_URL=http://" + w.ports["127.0.0.1:8082"] + "/v1", "INGEST_PUBLIC_URL=http://" + w.ports["127.0.0.1:8080"],
 	}
+}
+
+func goProgram(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // goEnv is a setting of the go command, which a page's own HOME would hide.
@@ -457,7 +480,7 @@ func (p *process) output() string {
 
 // until waits for a condition of a process that has to stay.
 func (p *process) until(condition func() bool) error {
-	deadline := time.After(time.Minute)
+	deadline := time.After(blockLimit)
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -468,7 +491,7 @@ func (p *process) until(condition func() bool) error {
 		case <-p.ended:
 			return fmt.Errorf("%s ended: %w\n%s", p.command.Path, p.err, p.output())
 		case <-deadline:
-			return fmt.Errorf("%s did not get so far within a minute\n%s", p.command.Path, p.output())
+			return fmt.Errorf("%s did not get so far within %s\n%s", p.command.Path, blockLimit, p.output())
 		case <-ticker.C:
 		}
 	}
@@ -488,15 +511,25 @@ func (p *process) wait(limit time.Duration) error {
 	}
 }
 
-// stop ends the process and those that it started, as Ctrl-C would.
+// stop ends the process and those that it started, as Ctrl-C would, and waits until all are gone.
 func (p *process) stop() error {
-	_ = syscall.Kill(-p.command.Process.Pid, syscall.SIGTERM)
-	select {
-	case <-p.ended:
+	if !p.signal(syscall.SIGTERM) {
 		return nil
-	case <-time.After(20 * time.Second):
-		_ = syscall.Kill(-p.command.Process.Pid, syscall.SIGKILL)
-		<-p.ended
-		return errors.New("it had to be killed\n" + p.output())
 	}
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-ticker.C {
+		if !p.signal(0) {
+			<-p.ended
+			return nil
+		}
+	}
+	p.signal(syscall.SIGKILL)
+	<-p.ended
+	return errors.New("it had to be killed\n" + p.output())
+}
+
+// signal is sent to all of the group; false: nobody is there.
+func (p *process) signal(s syscall.Signal) bool {
+	return !errors.Is(syscall.Kill(-p.command.Process.Pid, s), syscall.ESRCH)
 }
