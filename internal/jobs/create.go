@@ -377,6 +377,10 @@ func (r *Runner) record(ctx context.Context, c store.Claim, session polar.Checko
 	defer cancel()
 	v := checkoutVersion(session)
 	err := r.store.InTx(ctx, func(tx *store.Tx) error {
+		// Before the request's row, as whoever applies the session's events: or the two wait for each other.
+		if err := lockCustomers(ctx, tx, []*version{&v}); err != nil {
+			return err
+		}
 		if fresh && session.CustomerID != uuid.Nil {
 			if err := tx.SetSessionCustomer(ctx, c.ID, session.CustomerID); err != nil {
 				return err

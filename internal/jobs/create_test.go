@@ -561,3 +561,37 @@ func TestClosingAClientEndsItsConnection(t *testing.T) {
 		return nil
 	})
 }
+
+func TestASessionIsRecordedInTheOrderInWhichItsEventsAreApplied(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldOptions{offline: true})
+	customer := w.fake.SeedCustomers(1, "usr_")[0]
+	tx, err := w.store.Pool().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(t.Context()) }()
+	// As applying an event does that speaks of the customer and of a session: first the one, then the other.
+	if _, err := tx.Exec(t.Context(), "select pg_advisory_xact_lock(hashtextextended('polar:customer:' || $1::text, 0))", customer); err != nil {
+		t.Fatal(err)
+	}
+	id := w.ask("usr_0") // Polar knows whose it is, and makes the session with the customer
+	waittest.Eventually(t, func() error {
+		if n := one[int64](w, "select count(*) from pg_locks l join pg_database d on d.oid = l.database and d.datname = current_database() where locktype = 'advisory' and not granted"); n == 0 {
+			return fmt.Errorf("the new session does not wait for customer %s", customer)
+		}
+		return nil
+	})
+	// Sooner than Postgres looks for circles, of which it would end the other side.
+	if _, err := tx.Exec(t.Context(), "set local lock_timeout = '300ms'"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "update polar.checkout_request set updated_at = updated_at where id = $1", id); err != nil {
+		t.Errorf("the two wait for each other: %v", err)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.await(id, "open")
+	w.wantSessions(1)
+}
