@@ -81,7 +81,7 @@ func (b *browsed) seed() {
 	b.exec(`insert into polar.event_outcome (seq, state, applied_at) select seq, 'applied', now() from polar.event_log where type <> 'order.paid' and seq < 4`)
 	b.exec(`insert into polar.drift (object_type, object_id, field, local, remote, cause) values ('customer', $1, 'external_id', null, 'usr_ada', 'missed_update'), ('customer', $1, 'name', '8 letters', '9 letters', 'missed_update')`, b.ada.String())
 	b.exec(`insert into polar.drift (object_type, object_id, field, local, remote, cause, resolved_at, resolution) values ('checkout', $1, 'status', 'open', 'expired', 'endpoint_disabled', now(), 'repaired')`, uuid.NewString())
-	b.exec(`insert into polar.endpoint_watch (state, findings) values ('dark', '[{"finding": "disabled", "detail": "Polar has disabled the endpoint.", "advice": "Enable it at Polar."}]')`)
+	b.exec(`insert into polar.endpoint_watch (state, findings) values ('dark', '[{"finding": "disabled", "detail": "Polar has disabled the endpoint", "advice": "enable it at Polar"}]')`)
 	b.exec(`insert into polar.river_job (kind, args, queue, max_attempts, state, attempt, finalized_at, created_at)
 		select 'apply_events', '{}', 'events', 1000, 'completed', 1, now() - n * interval '11 minutes', now() - interval '1 day' from generate_series(1, 120) n`)
 	b.exec(`insert into polar.audit (actor, door, action, subject, reason) values ('Grace', 'command line', 'link', $1, 'she called')`, "customer "+b.ada.String())

@@ -84,6 +84,21 @@ func TestTheOverviewShowsNumbersAndNewestRows(t *testing.T) {
 	wantNoText(t, page, "no worker is alive")
 }
 
+func TestAllIsInOrderOnlyWherePolarIsKnownToSend(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	if err := w.store.Beat(t.Context(), "worker-1"); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ state, says string }{
+		{"ok", "All in order"}, {"dark", "Polar does not send what it should"}, {"unknown", "it cannot be told whether Polar sends"},
+	} {
+		w.exec("delete from polar.endpoint_watch")
+		w.exec(`insert into polar.endpoint_watch (state, findings) values ($1, '[]')`, c.state)
+		wantText(t, w.page("/"), c.says)
+	}
+}
+
 func TestListsGoOnWhereThePageBeforeEnded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)

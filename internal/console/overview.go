@@ -149,8 +149,12 @@ func needs(p overviewPage) []attention {
 	if s.WorkersAlive == 0 {
 		list = append(list, attention{"no worker is alive", "#numbers"})
 	}
-	if e := s.Endpoint; e != nil && e.State == store.EndpointDark {
+	switch e := s.Endpoint; {
+	case e == nil: // nobody has looked yet
+	case e.State == store.EndpointDark:
 		list = append(list, attention{"Polar does not send what it should", "#endpoint"})
+	case e.State == store.EndpointUnknown:
+		list = append(list, attention{"it cannot be told whether Polar sends", "#endpoint"})
 	}
 	if n := s.OpenConflicts; n > 0 {
 		list = append(list, attention{plural(n, "open conflict"), "/conflicts"})

@@ -59,9 +59,11 @@ func TestEveryPageIsFoundFromTheIndex(t *testing.T) {
 		for _, m := range linkPattern.FindAllStringSubmatch(pages[queue[0]].prose, -1) {
 			target, _, _ := strings.Cut(m[1], "#")
 			name := path.Join(path.Dir(queue[0]), target)
-			if _, ok := pages[name]; ok && !found[name] {
-				found[name] = true
-				queue = append(queue, name)
+			for _, name := range []string{name, path.Join(name, "README.md")} { // as of a folder
+				if _, ok := pages[name]; ok && !found[name] {
+					found[name] = true
+					queue = append(queue, name)
+				}
 			}
 		}
 	}

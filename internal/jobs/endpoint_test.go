@@ -58,8 +58,8 @@ func TestEachFaultOfTheEndpointIsFound(t *testing.T) {
 			e.add(polarfake.Endpoint{URL: "https://old.example/webhooks/polar?key=hidden"})
 		}, "dark missing", "https://old.example/webhooks/polar", false},
 		"a slash too many":             {func(e *endpointWorld) { e.add(polarfake.Endpoint{URL: e.url + "/"}) }, "dark missing", "no endpoint", false},
-		"none at all":                  {func(*endpointWorld) {}, "dark missing", "nor any other", false},
-		"none, and no URL to look for": {func(*endpointWorld) {}, "unknown ambiguous", "not known which", true},
+		"none at all":                  {func(*endpointWorld) {}, "dark missing", "endpoint create", false},
+		"none, and no URL to look for": {func(*endpointWorld) {}, "dark missing", "endpoint create", true},
 		"two, and no URL to choose one": {func(e *endpointWorld) {
 			e.add(polarfake.Endpoint{})
 			e.add(polarfake.Endpoint{URL: "https://other.example/"})

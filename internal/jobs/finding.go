@@ -76,6 +76,12 @@ func judgeEndpoints(all []polar.Endpoint, endpointURL string, readAt time.Time) 
 	find := func(kind, detail, advice string) {
 		report.Findings = append(report.Findings, store.EndpointFinding{Finding: kind, Detail: detail, Advice: advice})
 	}
+	if len(all) == 0 {
+		report.State, report.URL = store.EndpointDark, endpointURL
+		find(FindingMissing, "Polar has no endpoint, so it sends nothing",
+			"make one: truenorth endpoint create --url https://..., with the URL at which Polar reaches ingest")
+		return report
+	}
 	if report.URL = theURL(all, endpointURL); report.URL == "" {
 		report.State = store.EndpointUnknown
 		find(FindingAmbiguous, fmt.Sprintf("Polar has %d endpoints, and it is not known which is ours", len(all)),
@@ -229,9 +235,6 @@ func otherURLs(all []polar.Endpoint) string {
 	var urls []string
 	for _, e := range all[:min(len(all), most)] {
 		urls = append(urls, shownURL(e.URL))
-	}
-	if len(urls) == 0 {
-		return ", nor any other"
 	}
 	if len(all) > most {
 		urls = append(urls, "...")
