@@ -78,6 +78,7 @@ func converge(t *testing.T, seed uint64) {
 				  from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid() and a.state <> 'idle'`)))
 		}
 	}()
+	s.witnessLinks()
 	s.open()
 	steps := 30 + s.random.IntN(40)
 	for range steps {
@@ -114,6 +115,8 @@ func converge(t *testing.T, seed uint64) {
 	waittest.Within(t, 5*time.Second, s.theUnlinkedAreListed)
 	s.noRequestHasTwoLiveSessions()
 	s.requestsAgree()
+	s.everyLinkHasEvidence()
+	s.noLinkChangedInSilence()
 }
 
 // redeliverLost has Polar send what never arrived, as an operator may: each shows its object as it was long ago, and must
