@@ -273,7 +273,7 @@ func TestEveryTestThatPagesNameIsThere(t *testing.T) {
 			return err
 		}
 		text, err := os.ReadFile(file)
-		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(string(text), -1) {
+		for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllStringSubmatch(string(text), -1) {
 			tests[m[1]] = true
 		}
 		return err
@@ -283,7 +283,7 @@ func TestEveryTestThatPagesNameIsThere(t *testing.T) {
 	}
 	for _, p := range allPages(t) {
 		for _, code := range codeOf(p) {
-			if regexp.MustCompile(`^Test[A-Z0-9]\w+$`).MatchString(code) && !tests[code] {
+			if regexp.MustCompile(`^(Test|Fuzz)[A-Z0-9]\w+$`).MatchString(code) && !tests[code] {
 				t.Errorf("%s names %s, which is no test", p.name, code)
 			}
 		}
