@@ -19,6 +19,14 @@ RACE = $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 pinned = $(shell sed -nE 's|^(require)?[[:space:]]*$(1) (v[^ ]+).*|\2|p' $(2))
 SQLC := .tools/sqlc-$(call pinned,github.com/sqlc-dev/sqlc,tools/go.mod)
 GOLANGCI := .tools/golangci-lint-$(call pinned,github.com/golangci/golangci-lint/v2,tools/lint/go.mod)
+GOVULNCHECK := .tools/govulncheck-$(call pinned,golang.org/x/vuln,tools/vuln/go.mod)
+CYCLONEDX := .tools/cyclonedx-gomod-$(call pinned,github.com/CycloneDX/cyclonedx-gomod,tools/supply/go.mod)
+SUPPLY := .tools/supply
+
+# What is handed out, and how it is built, in the image too: static, and the same bytes wherever the same Go builds the same commit.
+# Go itself notes the commit where it builds in a clone; VERSION names the release where it cannot, as in the image.
+PROGRAMS := ingest worker truenorth
+LDFLAGS = -s -w$(if $(VERSION), -X github.com/truenorth-dev/truenorth/cmd/internal/program.version=$(VERSION))
 
 .PHONY: help
 help: ## list the targets
@@ -65,7 +73,41 @@ docs: ## write docs/cli.md from the commands and what they print
 
 .PHONY: build
 build: ## build the static programs into bin/
-	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/ ./cmd/ingest ./cmd/worker ./cmd/truenorth
+	CGO_ENABLED=0 go build -trimpath -ldflags='$(LDFLAGS)' -o bin/ $(PROGRAMS:%=./cmd/%)
+
+.PHONY: reproduce
+reproduce: $(SUPPLY) ## build the last commit twice, in two folders, and fail if one byte differs or a program is not static
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	printf '[safe]\n\tdirectory = *\n' > "$$dir/gitconfig"; export GIT_CONFIG_GLOBAL="$$dir/gitconfig" GOFLAGS=-buildvcs=true; \
+	for clone in "$$dir/one" "$$dir/in another/folder"; do git clone --quiet . "$$clone"; done; \
+	$(MAKE) --no-print-directory -C "$$dir/one" build; \
+	(umask 077; TZ=Asia/Tokyo GOCACHE="$$dir/cache" $(MAKE) --no-print-directory -C "$$dir/in another/folder" build); \
+	$(SUPPLY) equal "$$dir/one/bin" "$$dir/in another/folder/bin"; \
+	$(SUPPLY) static $(PROGRAMS:%="$$dir/one/bin/%"); \
+	for program in $(PROGRAMS); do \
+		[[ $$("$$dir/one/bin/$$program" --version) == *"commit $$(git -C "$$dir/one" rev-parse HEAD))" ]] || \
+			{ echo "$$program --version does not tell the commit it was built from"; exit 1; }; done; \
+	(cd "$$dir/one/bin" && sha256sum $(PROGRAMS))
+
+.PHONY: sbom
+sbom: build $(CYCLONEDX) $(SUPPLY) ## write a bill of materials of each program and the licences of all that is in them into bin/, and check them
+	@for program in $(PROGRAMS:%=bin/%); do \
+		$(CYCLONEDX) bin -json -std -noserial -notimestamp $(if $(VERSION),-version $(VERSION)) -output "$$program.cdx.json" "$$program" 2> /dev/null; \
+		$(SUPPLY) bill "$$program.cdx.json" "$$program"; done
+	$(SUPPLY) licenses bin/NOTICES.txt $(PROGRAMS:%=bin/%)
+
+.PHONY: supply-check
+supply-check: $(GOLANGCI) ## vet, lint and test the module that judges what is handed out
+	cd tools/supply && go vet ./... && ../../$(GOLANGCI) run ./... && go test -count=1 ./...
+
+.PHONY: vuln
+vuln: $(GOVULNCHECK) ## look for known vulnerabilities in what is called (VULNDB: another database than vuln.go.dev)
+	@for module in . bench tools/supply; do \
+		echo "== $$module"; \
+		if said=$$($(GOVULNCHECK) $(if $(VULNDB),-db $(VULNDB)) -C "$$module" -test ./... 2>&1); then echo "$$said"; \
+		elif [[ $$said == *"govulncheck: fetching vulnerabilities:"* ]]; then \
+			echo "left out: the database cannot be reached"; echo "$$said"; exit 0; \
+		else echo "$$said"; exit 1; fi; done
 
 .PHONY: bench
 bench: ## measure everything in twenty minutes and write docs/performance.md (BENCH=-short: a smoke run; BENCH=--help)
@@ -96,4 +138,17 @@ $(SQLC): tools/go.mod
 
 $(GOLANGCI): tools/lint/go.mod
 	cd tools/lint && CGO_ENABLED=0 go build -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+$(GOVULNCHECK): tools/vuln/go.mod
+	cd tools/vuln && CGO_ENABLED=0 go build -o ../../$@ golang.org/x/vuln/cmd/govulncheck
+	@touch $@
+
+# Its own hash goes into what it writes.
+$(CYCLONEDX): tools/supply/go.mod
+	cd tools/supply && CGO_ENABLED=0 go build -trimpath -buildvcs=false -o ../../$@ github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+	@touch $@
+
+$(SUPPLY): tools/supply/go.mod $(wildcard tools/supply/*.go)
+	cd tools/supply && CGO_ENABLED=0 go build -o ../../$@ .
 	@touch $@

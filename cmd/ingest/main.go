@@ -12,12 +12,14 @@ import (
 const help = `ingest receives Polar's webhooks: it verifies each delivery, commits the event with
 its job in one transaction, and then answers.
 
-Usage: ingest [--help | --version]
+Usage: ingest [--help | --version | --healthy]
 
   DATABASE_URL=postgres://app@db/app POLAR_WEBHOOK_SECRETS_FILE=/run/secrets/polar ingest
 
 It serves until it gets SIGTERM or SIGINT, then finishes what is in flight. Its log
 is JSON on standard error. Exit codes: 0 ended by a signal, 1 failed, 2 wrong usage.
+--healthy asks the ingest that runs with the same environment whether it lives, for
+a container's health check: 0 if so, 1 if not.
 
 Routes:
   POST /webhooks/polar   where Polar's endpoint points
@@ -37,7 +39,12 @@ Each secret may come from a file instead: DATABASE_URL_FILE, and
 POLAR_WEBHOOK_SECRETS_FILE with one secret a line.
 `
 
-func main() { os.Exit(program.Main("ingest", help, os.Args[1:], run)) }
+func main() { os.Exit(program.Main("ingest", help, os.Args[1:], address, run)) }
+
+func address() (string, error) {
+	config, err := cmdconfig.ReadIngest(os.Environ())
+	return config.Addr, err
+}
 
 func run(ctx context.Context) error {
 	config, err := cmdconfig.ReadIngest(os.Environ())

@@ -344,6 +344,13 @@ func TestItServesWithSecretsFromFilesWhilePostgresIsAway(t *testing.T) {
 			t.Errorf("GET %s: %d, want %d", path, response.StatusCode, want)
 		}
 	}
+	same := []string{"DATABASE_URL_FILE=" + database, "POLAR_WEBHOOK_SECRETS_FILE=" + secrets}
+	if got := runToEnd(t, append(same, "INGEST_ADDR="+p.addr), "--healthy"); got.code != 0 || got.stdout+got.stderr != "" {
+		t.Errorf("--healthy: %+v, want code 0 and no word", got)
+	}
+	if got := runToEnd(t, append(same, "INGEST_ADDR=127.0.0.1:1"), "--healthy"); got.code != 1 || !strings.Contains(got.stderr, "ingest: asking whether it lives") {
+		t.Errorf("--healthy where nothing listens: %+v, want code 1 and why", got)
+	}
 	conn, rest := p.halfDelivery("msg_1")
 	if _, err := io.WriteString(conn, rest); err != nil {
 		t.Fatal(err)

@@ -161,7 +161,7 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 func (c devCommand) startPostgres(ctx context.Context, logger *slog.Logger) (*embeddedpg.Server, error) {
 	options := embeddedpg.Options{DataDir: filepath.Join(c.Data, "postgres"), Durable: true, Logger: logger}
 	noted := filepath.Join(c.Data, "postgres.port")
-	if text, err := os.ReadFile(noted); err == nil {
+	if text, err := os.ReadFile(noted); err == nil { //nolint:gosec // in the folder that was asked for
 		if port, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && portIsFree(ctx, port) {
 			options.Port = port
 		}

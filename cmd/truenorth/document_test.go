@@ -37,7 +37,7 @@ func compareDocument(t *testing.T, want string) {
 }
 
 const documentHead = "# The command line\n\n" +
-	"`truenorth` is the operator's tool; `ingest` and `worker` serve, and take no flags but `--help` and `--version`. This page is\n" +
+	"`truenorth` is the operator's tool; `ingest` and `worker` serve, and take no flags but `--help`, `--version` and `--healthy`. This page is\n" +
 	"written by `make docs` from the commands themselves: every line of output was printed by the command above it, with ids, times,\n" +
 	"keys and versions made the same; that of `dev` and `fake-polar` has their default addresses.\n\n" +
 	"`truenorth COMMAND --help` tells the same of one command. `truenorth completion` makes a shell complete them.\n\n" +

@@ -12,12 +12,14 @@ import (
 const help = `worker brings Polar's events into the mirror, links customers to local users, creates
 checkout sessions and stores their URLs.
 
-Usage: worker [--help | --version]
+Usage: worker [--help | --version | --healthy]
 
   DATABASE_URL=postgres://app@db/app POLAR_ACCESS_TOKEN_FILE=/run/secrets/token worker
 
 It serves until it gets SIGTERM or SIGINT, then finishes what is in flight. Its log
 is JSON on standard error. Exit codes: 0 ended by a signal, 1 failed, 2 wrong usage.
+--healthy asks the worker that runs with the same environment whether it lives, for
+a container's health check: 0 if so, 1 if not.
 
 Routes:
   GET /                  the console
@@ -58,7 +60,12 @@ Each secret may come from a file instead: DATABASE_URL_FILE, POLAR_ACCESS_TOKEN_
 CONSOLE_PASSWORD_FILE, CONSOLE_READER_PASSWORD_FILE.
 `
 
-func main() { os.Exit(program.Main("worker", help, os.Args[1:], run)) }
+func main() { os.Exit(program.Main("worker", help, os.Args[1:], address, run)) }
+
+func address() (string, error) {
+	config, err := cmdconfig.ReadWorker(os.Environ())
+	return config.Addr, err
+}
 
 func run(ctx context.Context) error {
 	config, err := cmdconfig.ReadWorker(os.Environ())

@@ -69,6 +69,7 @@ func TestArguments(t *testing.T) {
 		{"version", 0, "(go1.", ""},
 		{"--port", 2, "", "--help"},
 		{"serve", 2, "", "--help"},
+		{"--healthy", 1, "", "DATABASE_URL"},
 	} {
 		code, stdout, stderr := runToEnd(t, nil, c.arg)
 		if code != c.code || !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, c.stderr) || (stdout == "") != (c.stdout == "") || (stderr == "") != (c.stderr == "") {

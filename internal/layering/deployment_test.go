@@ -1,6 +1,8 @@
 package layering
 
 import (
+	"encoding/json"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -120,6 +122,13 @@ func TestComposeRunsEachProgramInItsOrder(t *testing.T) {
 		t.Error("postgres has no check of its health, which migrate waits for")
 	}
 
+	for _, name := range []string{"ingest", "worker"} {
+		command := "/usr/local/bin/" + name
+		if check := services[name].Healthcheck; check == nil || !slices.Equal(check.Test, []string{"CMD", command, "--healthy"}) {
+			t.Errorf("%s is not asked whether it lives, without a shell: %v", name, check)
+		}
+	}
+
 	volume, _, _ := strings.Cut(strings.Join(postgres.Volumes, ""), ":")
 	if _, declared := readCompose(t).Volumes[volume]; !declared {
 		t.Errorf("postgres keeps its data in %q, which is no volume", volume)
@@ -211,13 +220,85 @@ func TestImageHoldsTheProgramsThatComposeRuns(t *testing.T) {
 
 	dockerfile := readFile(t, "Dockerfile")
 
+	build, final, _ := strings.Cut(dockerfile, "\nFROM scratch\n")
 	for _, part := range []string{
-		"./cmd/ingest ./cmd/worker ./cmd/truenorth", "CGO_ENABLED=0", "FROM scratch", "USER 65532:65532",
-		"/out/ /usr/local/bin/", "/etc/ssl/certs/ca-certificates.crt",
+		"/etc/ssl/certs/ca-certificates.crt", "\nUSER 65532:65532\n", "/src/bin/ingest /src/bin/worker /src/bin/truenorth /usr/local/bin/",
+		"/src/LICENSE /src/bin/NOTICES.txt",
 	} {
-		if !strings.Contains(dockerfile, part) {
-			t.Errorf("Dockerfile has no %q", part)
+		if !strings.Contains(final, part) {
+			t.Errorf("the image has no %q", part)
 		}
+	}
+
+	if strings.Contains(final, "\nRUN ") {
+		t.Error("the image has something to run commands with")
+	}
+
+	// One place says how the programs are built, and it is no second one here.
+	if !strings.Contains(build, "\nRUN make sbom ") || strings.Contains(build, "go build") {
+		t.Error("the Dockerfile does not build as make does")
+	}
+
+	if makefile := readFile(t, "Makefile"); !strings.Contains(makefile, "sbom: build ") || !strings.Contains(makefile, "CGO_ENABLED=0 go build -trimpath -ldflags='$(LDFLAGS)' -o bin/") {
+		t.Error("make does not build static programs into bin/")
+	}
+}
+
+// TestWhatNpmFetchesIsPinned reads the lock files of the tests and examples.
+func TestWhatNpmFetchesIsPinned(t *testing.T) {
+	t.Parallel()
+
+	locks := 0
+
+	err := filepath.WalkDir(filepath.Join("..", ".."), func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+
+		if name := entry.Name(); entry.IsDir() && (name == "node_modules" || name != ".." && strings.HasPrefix(name, ".")) {
+			return fs.SkipDir
+		}
+
+		if entry.Name() != "package.json" {
+			return nil
+		}
+
+		locks++
+
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(file), "package-lock.json"))
+		if err != nil {
+			return err
+		}
+
+		var lock struct {
+			Packages map[string]struct{ Version, Resolved, Integrity string }
+		}
+		if err := json.Unmarshal(text, &lock); err != nil {
+			return err
+		}
+
+		for name, p := range lock.Packages {
+			if name == "" {
+				continue // the project itself
+			}
+
+			if p.Version == "" || !strings.HasPrefix(p.Integrity, "sha512-") {
+				t.Errorf("%s: %s has no version or no sha512", file, name)
+			}
+
+			if p.Resolved != "" {
+				t.Errorf("%s: %s comes from %s, and not from whichever registry the machine has", file, name, p.Resolved)
+			}
+		}
+
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if locks == 0 {
+		t.Error("no package.json was found")
 	}
 }
 

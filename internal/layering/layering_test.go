@@ -61,6 +61,7 @@ var layers = map[string]layer{
 		".", "migrations", "cmd", "internal/ingest", "internal/jobs", "internal/console", "internal/httpapi", "internal/store",
 		"internal/store/storetest", "internal/polar", "internal/embeddedpg", "internal/polarfake",
 	}},
+	"tools":    {},
 	"examples": {ours: []string{"."}, libraries: []string{pgx, uuid}},
 }
 

@@ -293,7 +293,7 @@ func fromFile(environment map[string]string, name string) (text string, found bo
 	if environment[name] != "" {
 		return "", false, fmt.Errorf("%s and %s_FILE are both set: set one of them", name, name)
 	}
-	content, err := os.ReadFile(path)
+	content, err := os.ReadFile(path) //nolint:gosec // the operator names it, as with any secret that is mounted
 	if err != nil {
 		return "", false, fmt.Errorf("%s_FILE: %w", name, err)
 	}

@@ -72,8 +72,9 @@ func (b Build) String() string {
 	return b.Version + " (" + b.Go + commit + ")"
 }
 
-// Main runs a program whose flags are only --help and --version. It ends by a signal, and returns the exit code.
-func Main(name, help string, args []string, run func(ctx context.Context) error) int {
+// Main runs a program whose flags are only --help, --version, and --healthy, which asks another process of it, at its address. It
+// ends by a signal, and returns the exit code.
+func Main(name, help string, args []string, address func() (string, error), run func(ctx context.Context) error) int {
 	switch {
 	case len(args) == 0:
 	case len(args) == 1 && (args[0] == "--version" || args[0] == "-version" || args[0] == "version"):
@@ -82,6 +83,14 @@ func Main(name, help string, args []string, run func(ctx context.Context) error)
 	case len(args) == 1 && (args[0] == "--help" || args[0] == "-help" || args[0] == "-h" || args[0] == "help"):
 		fmt.Print(help)
 		return 0
+	case len(args) == 1 && args[0] == "--healthy":
+		run = func(ctx context.Context) error {
+			addr, err := address()
+			if err != nil {
+				return err
+			}
+			return healthy(ctx, addr)
+		}
 	default:
 		fmt.Fprintf(os.Stderr, "%s: unknown argument %q; it is set up by environment variables, see %s --help\n", name, args[0], name)
 		return 2
