@@ -2,8 +2,10 @@ package ingest_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -14,6 +16,7 @@ import (
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/truenorth-dev/truenorth/internal/ingest"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 )
 
@@ -360,6 +363,43 @@ func TestAnIDThatPolarWouldNeverGiveIsRefusedOrJustAText(t *testing.T) {
 		}
 	}
 	e.wantCount(countEvents, 8)
+}
+
+// TestAPanicIsOneLineOfTheLogThatHoldsNothingOfTheRequest sends a delivery to a handler that has a fault.
+func TestAPanicIsOneLineOfTheLogThatHoldsNothingOfTheRequest(t *testing.T) {
+	t.Parallel()
+	log := &logBuffer{}
+	server := ingest.Server(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			t.Error(err)
+		}
+		panic("a fault of ours")
+	}), slog.New(slog.NewJSONHandler(log, nil)))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+listener.Addr().String()+ingest.Route+"?hidden_query", strings.NewReader(`{"hidden":"body"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer hidden_token")
+	request.Header.Set("Webhook-Id", "hidden_id")
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err == nil {
+		_ = response.Body.Close()
+		t.Errorf("answered with %s, want the connection to end", response.Status)
+	}
+	lines := log.lines(t, 1)
+	var line struct{ Level, Msg string }
+	if err := json.Unmarshal([]byte(lines[0]), &line); err != nil || len(lines) != 1 || line.Level != "ERROR" || !strings.Contains(line.Msg, "a fault of ours") || !strings.Contains(line.Msg, "goroutine ") {
+		t.Errorf("logged %q (%v), want one line with the stack", lines, err)
+	}
+	if strings.Contains(log.String(), "hidden") {
+		t.Errorf("the log holds something of the request: %s", log.String())
+	}
 }
 
 // rawSigner signs with standardSecret, whatever the id.
