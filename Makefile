@@ -125,7 +125,7 @@ converge: ## play SEEDS (200) random histories under random faults, from SEED (1
 fuzz: ## run every fuzz test for FUZZTIME (10s) each
 	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file func; do \
 		echo "== $${func#func } in $$(dirname "$$file")"; \
-		$(WITHPG) go test -run='^$$' -fuzz="^$${func#func }$$" -fuzztime=$(FUZZTIME) "$$(dirname "$$file")" < /dev/null; \
+		$(WITHPG) go test -run='^$$' -fuzz="^$${func#func }$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=20x "$$(dirname "$$file")" < /dev/null; \
 	done
 
 .PHONY: clean

@@ -82,9 +82,9 @@ func (e *environment) fail(err error) int {
 		e.tellJSON(told)
 		return told.ExitCode
 	}
-	fmt.Fprintf(e.stderr, "truenorth: %s\n", told.Error)
+	fmt.Fprintf(e.stderr, "truenorth: %s\n", shown(told.Error))
 	if told.ToDo != "" {
-		fmt.Fprintf(e.stderr, "  -> %s\n", told.ToDo)
+		fmt.Fprintf(e.stderr, "  -> %s\n", shown(told.ToDo))
 	}
 	return told.ExitCode
 }

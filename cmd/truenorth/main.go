@@ -144,7 +144,7 @@ func (e *environment) print(result any, text func(io.Writer) error) error {
 	if e.json {
 		return printJSON(e.stdout, result)
 	}
-	return text(e.stdout)
+	return printShown(e.stdout, text)
 }
 
 // notef tells a person more than the result, on standard error. With --json it is an object of its own.
@@ -153,7 +153,7 @@ func (e *environment) notef(format string, args ...any) {
 		e.tellJSON(note{fmt.Sprintf(format, args...)})
 		return
 	}
-	fmt.Fprintf(e.stderr, format+"\n", args...)
+	fmt.Fprintln(e.stderr, shown(fmt.Sprintf(format, args...)))
 }
 
 // note is a line on standard error that is no error, with --json.

@@ -100,7 +100,20 @@ type Console struct {
 	guesses      guesses
 	awaitURL     time.Duration
 	river        *riverUI
+	routes       *routes
 	handler      http.Handler
+}
+
+// routes is a mux that remembers what it was told.
+type routes struct {
+	http.ServeMux
+
+	patterns []string
+}
+
+func (m *routes) handle(pattern string, handler http.Handler) {
+	m.patterns = append(m.patterns, pattern)
+	m.Handle(pattern, handler)
 }
 
 // New makes the console. It serves GET / and the pages below it, /jobs/... for River UI, and /static/....
@@ -113,7 +126,8 @@ func New(config Config) (*Console, error) {
 	if c.river, err = newRiverUI(c); err != nil {
 		return nil, err
 	}
-	c.handler = c.guard(c.routes())
+	c.routes = c.newRoutes()
+	c.handler = c.guard(c.routes)
 	return c, nil
 }
 
@@ -123,8 +137,8 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.handler.
 // Close ends what runs for River UI.
 func (c *Console) Close() { c.river.close() }
 
-func (c *Console) routes() http.Handler {
-	mux := http.NewServeMux()
+func (c *Console) newRoutes() *routes {
+	mux := &routes{}
 	for pattern, show := range map[string]func(context.Context, *http.Request) (answer, error){
 		"GET /{$}":            c.overview,
 		"GET /search":         c.search,
@@ -142,7 +156,7 @@ func (c *Console) routes() http.Handler {
 		"GET /drift/{id}":     c.oneDrift,
 		"GET /audit":          c.audit,
 	} {
-		mux.HandleFunc(pattern, c.show(show))
+		mux.handle(pattern, c.show(show))
 	}
 	for pattern, do := range map[string]func(context.Context, *http.Request, store.Word) (string, error){
 		"POST /customers/{id}/link":    c.link,
@@ -155,19 +169,19 @@ func (c *Console) routes() http.Handler {
 		"POST /drift/{id}/resolve":     c.resolveDrift,
 		"POST /drift/sweep":            c.sweep,
 	} {
-		mux.HandleFunc(pattern, c.act(do))
+		mux.handle(pattern, c.act(do))
 	}
-	mux.HandleFunc("POST /events/{seq}/document", c.document)
-	mux.Handle("/jobs/", c.river)
-	mux.Handle("GET /jobs", http.RedirectHandler("/jobs/", http.StatusSeeOther))
+	mux.handle("POST /events/{seq}/document", http.HandlerFunc(c.document))
+	mux.handle("/jobs/", c.river)
+	mux.handle("GET /jobs", http.RedirectHandler("/jobs/", http.StatusSeeOther))
 	// File by file: a file server would list the folder.
 	for _, name := range []string{"static/console.css", "static/console.js", "static/icon.svg"} {
-		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, staticFiles, name) })
+		mux.handle("GET /"+name, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, staticFiles, name) }))
 	}
 	if c.config.Demo != nil {
-		mux.HandleFunc("POST /demo/checkouts", c.createCheckout)
+		mux.handle("POST /demo/checkouts", http.HandlerFunc(c.createCheckout))
 	}
-	mux.HandleFunc("/", c.show(c.notFound))
+	mux.handle("/", c.show(c.notFound))
 	return mux
 }
 

@@ -20,3 +20,6 @@ func NewWithPatience(config Config, patience time.Duration) (handler *Console, t
 	c.awaitURL = patience
 	return c, c.forms.token, nil
 }
+
+// Patterns are all routes of a console.
+func (c *Console) Patterns() []string { return c.routes.patterns }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -490,6 +491,61 @@ func TestWhatIsNotThereIsSaidToBeSo(t *testing.T) {
 		a.wantProblem(t, http.StatusMethodNotAllowed, "method")
 		if a.header.Get("Allow") != allowed {
 			t.Errorf("PUT %s: Allow is %q, want %q", path, a.header.Get("Allow"), allowed)
+		}
+	}
+}
+
+// TestNoParameterBreaksTheDoorOrItsLog puts what is hostile into every path, parameter, header and field.
+func TestNoParameterBreaksTheDoorOrItsLog(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	d.post(document, "order 1")
+	for _, value := range []string{
+		"'", `"`, `\`, "' or 1=1 --", "'; drop table polar.customer; --", "$1", "%", "%s%n", "\x00", "a\x00b", "\xff\xfe", "{}", "-1", "0", "1e309", "NaN",
+		"9223372036854775807", "9223372036854775808", "-9223372036854775809", "00000000-0000-0000-0000-00000000000g", "../../v1/changes", "..", "/", "<script>",
+		"\r\n{\"level\":\"ERROR\",\"msg\":\"forged\"}", "\x1b[31m", strings.Repeat("x", 20_000), "5s", "-1s", "9999999h", "\u2028",
+	} {
+		escaped := url.PathEscape(value)
+		requests := []*http.Request{
+			d.request(http.MethodGet, "/v1/checkout-requests/"+escaped, ""),
+			d.request(http.MethodGet, "/v1/checkout-requests/"+uuid.NewString()+"?"+url.Values{"wait": {"1ms"}, value: {value}}.Encode(), ""),
+			d.request(http.MethodGet, "/v1/users/"+escaped+"/access", ""),
+			d.request(http.MethodGet, "/v1/changes?"+url.Values{"after": {value}}.Encode(), ""),
+			d.request(http.MethodGet, "/v1/"+escaped, ""),
+		}
+		if value != "5s" {
+			requests = append(requests, d.request(http.MethodGet, "/v1/changes?"+url.Values{"after": {"0"}, "wait": {value}}.Encode(), ""))
+		}
+		quoted, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, body := range []string{
+			value, string(quoted), `{` + string(quoted) + `:1}`, `{"products":[` + string(quoted) + `]}`, `{"products":["` + product + `"],"external_customer_id":` + string(quoted) + `}`,
+			`{"params":` + document + `,"key":` + string(quoted) + `}`, `{"params":` + document + `,` + string(quoted) + `:1}`, `{"products":["` + product + `"],"metadata":{` + string(quoted) + `:` + string(quoted) + `}}`,
+		} {
+			requests = append(requests, d.request(http.MethodPost, "/v1/checkout-requests", body))
+		}
+		key := d.request(http.MethodPost, "/v1/checkout-requests", document)
+		key.Header["Idempotency-Key"] = []string{value}
+		stranger := d.request(http.MethodGet, "/v1/changes", "")
+		stranger.Header["Authorization"] = []string{"Bearer " + value}
+		requests = append(requests, key, stranger)
+		for _, r := range requests {
+			recorder := httptest.NewRecorder()
+			d.handler.ServeHTTP(recorder, r)
+			if recorder.Code >= 500 {
+				t.Errorf("%s %.200s with %.50q is answered with %d %s", r.Method, r.URL, value, recorder.Code, recorder.Body)
+			}
+		}
+	}
+	if n := d.count("select count(*) from polar.checkout_request where key = 'order 1'"); n != 1 {
+		t.Errorf("the first request is there %d times", n)
+	}
+	for line := range strings.Lines(d.log.String()) {
+		var fields struct{ Level, Msg string }
+		if err := json.Unmarshal([]byte(line), &fields); err != nil || fields.Level != "INFO" || fields.Msg != "api request" || strings.ContainsAny(line, "\x00\x1b\r") || len(line) > 500 {
+			t.Errorf("logged %.500q (%v)", line, err)
 		}
 	}
 }

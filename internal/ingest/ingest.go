@@ -104,7 +104,7 @@ func (rc *Receiver) Handler() http.Handler {
 // Server is an HTTP server for h with limits that no client can stall.
 func Server(h http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler:           endAfterChunks(h),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -113,6 +113,18 @@ func Server(h http.Handler, logger *slog.Logger) *http.Server {
 		// Panics and a shortage of file descriptors: our own faults. Nothing that a client sends gets here.
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError),
 	}
+}
+
+// endAfterChunks ends a connection after a request that came in chunks. One that gives a length beside them is taken without a
+// word by net/http, and a proxy that went by the length would see another end of it: whatever follows is in doubt (RFC 9112,
+// section 6.1). Polar gives lengths alone, and so do proxies that buffer.
+func endAfterChunks(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (rc *Receiver) ready(w http.ResponseWriter, r *http.Request) {

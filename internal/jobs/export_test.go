@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"time"
 
@@ -90,4 +91,27 @@ func (r *Runner) ReadLists(ctx context.Context, objectType string) error {
 func PruneEvents(ctx context.Context, s *store.Store, logger *slog.Logger, age time.Duration) error {
 	r := &Runner{store: s, logger: logger, config: Config{EventRetention: age}}
 	return r.pruneEvents(ctx, time.Now().Add(time.Hour))
+}
+
+// ApplyRead writes an object as Polar's API showed it: by its id, or in a list, as a sweep does.
+func (r *Runner) ApplyRead(ctx context.Context, objectType string, raw json.RawMessage, readAt time.Time, byID bool) error {
+	var v version
+	if objectType == typeCheckout {
+		checkout, err := polar.DecodeCheckout(raw)
+		if err != nil {
+			return err
+		}
+		checkout.ReadAt = readAt
+		v = checkoutVersion(checkout)
+	} else {
+		meta, err := polar.DecodeMeta(raw)
+		if err != nil {
+			return err
+		}
+		v = readVersion(meta, raw, readAt)
+	}
+	if !byID {
+		v.VersionAt = readTime([]*version{&v})
+	}
+	return r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyReads(ctx, tx, objectType, []*version{&v}, byID) })
 }

@@ -46,15 +46,23 @@ type ledger struct {
 
 func newLedger(t *testing.T) *ledger {
 	t.Helper()
-	s := storetest.New(t)
+	l := openLedger(t)
+	l.t = t
+	return l
+}
+
+// openLedger is a ledger for a fuzz test, whose runs have a t each.
+func openLedger(tb testing.TB) *ledger {
+	tb.Helper()
+	s := storetest.New(tb)
 	runner, err := jobs.New(s, jobs.Config{
 		API:    polar.Config{BaseURL: "http://127.0.0.1:1/v1", Token: "polar_oat_test"},
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return &ledger{t: t, store: s, runner: runner}
+	return &ledger{store: s, runner: runner}
 }
 
 // prepare empties the ledger for a history.

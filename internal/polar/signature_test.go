@@ -310,40 +310,95 @@ func verificationKeys(secret string) [][]byte {
 	return keys
 }
 
-// FuzzVerify compares with the library: nothing may be accepted that the
-// library would refuse, and nothing refused as no match that it would accept.
+// FuzzVerify compares with the library: whatever the secret, the headers and the age, a delivery is accepted only if every
+// header stands there once, the library accepts its signature by a key of the secret, and it is of the last five minutes.
+// Of what is well formed and fresh, nothing is refused that the library accepts.
 func FuzzVerify(f *testing.F) {
 	valid := testSign(f, legacySecret, DerivationLegacy)
-	f.Add(legacySecret, testBody, testWebhookID, valid.Get("webhook-timestamp"), valid.Get("webhook-signature"), true)
-	f.Add(standardSecret, testBody, testWebhookID, "+00"+valid.Get("webhook-timestamp"), "v1,a v1,b", true)
-	f.Add("x", []byte{}, "", "", "", false)
-	f.Fuzz(func(t *testing.T, secret string, body []byte, id, timestamp, signatures string, sign bool) {
+	timestamp := valid.Get("webhook-timestamp")
+	// signer: 0 and 1 sign with a key of the secret's, 2 with another key, beyond nobody signs. line is a second line of the
+	// header that copied names: none, id, timestamp, signature.
+	f.Add(legacySecret, testBody, testWebhookID, timestamp, valid.Get("webhook-signature"), uint8(0), uint8(0), "", int64(0))
+	f.Add(standardSecret, testBody, testWebhookID, "+00"+timestamp, "v1,a v1,b", uint8(1), uint8(0), "", int64(0))
+	f.Add(standardSecret, testBody, testWebhookID, timestamp, "", uint8(1), uint8(1), "other", int64(300_000_000_000))
+	f.Add(standardSecret, testBody, testWebhookID, timestamp, "v2,x", uint8(0), uint8(2), timestamp, int64(300_000_000_001))
+	f.Add(legacySecret, testBody, testWebhookID, timestamp, "", uint8(0), uint8(3), "v1,x v1a,y", int64(-300_000_000_001))
+	f.Add(legacySecret, testBody, testWebhookID, timestamp, "", uint8(2), uint8(0), "", int64(0))
+	f.Add("x", []byte{}, "", "", "", uint8(9), uint8(0), "", int64(0))
+	f.Fuzz(func(t *testing.T, secret string, body []byte, id, timestamp, signatures string, signer, copied uint8, line string, ahead int64) {
 		verifier, err := NewVerifier([]string{secret})
 		if err != nil {
 			return
 		}
-		verifier = verifier.WithClock(func() time.Time { return testTime })
-		h := http.Header{"Webhook-Id": {id}, "Webhook-Timestamp": {timestamp}, "Webhook-Signature": {signatures}}
-		if signed, err := Sign(secret, id, testTime, body, DerivationAuto); err == nil && sign {
-			h = signed
-			h.Set("Webhook-Signature", signatures+" "+h.Get("Webhook-Signature"))
-		}
-		byLibrary := false
-		for _, key := range verificationKeys(strings.TrimSpace(secret)) {
-			webhook, err := standardwebhooks.NewWebhookRaw(key)
+		now := testTime.Add(time.Duration(ahead))
+		verifier = verifier.WithClock(func() time.Time { return now })
+		keys := verificationKeys(strings.TrimSpace(secret))
+		seconds, timeErr := strconv.ParseInt(timestamp, 10, 64)
+		if signer < 3 && timeErr == nil {
+			key := append([]byte("another"), keys[0]...)
+			if signer < 2 {
+				key = keys[int(signer)%len(keys)]
+			}
+			signed, err := standardwebhookOf(t, key).Sign(id, time.Unix(seconds, 0), body)
 			if err != nil {
 				t.Fatal(err)
 			}
-			byLibrary = byLibrary || webhook.VerifyIgnoringTimestamp(body, h) == nil
+			signatures += " " + signed
 		}
+		h := http.Header{"Webhook-Id": {id}, "Webhook-Timestamp": {timestamp}, "Webhook-Signature": {signatures}}
+		name := []string{"", "Webhook-Id", "Webhook-Timestamp", "Webhook-Signature"}[copied%4]
+		if name != "" {
+			h[name] = append(h[name], line)
+		}
+		joined := h.Clone() // the library reads the first line only, and the signatures may stand in several
+		joined.Set("Webhook-Signature", strings.Join(h["Webhook-Signature"], " "))
+		byLibrary := false
+		for _, key := range keys {
+			byLibrary = byLibrary || standardwebhookOf(t, key).VerifyIgnoringTimestamp(body, joined) == nil
+		}
+		once := name == "" || name == "Webhook-Signature"
+		fresh := timeErr == nil && seconds >= 0 && seconds < 1<<40 && now.Sub(time.Unix(seconds, 0)).Abs() <= SignatureTolerance
+
 		err = verifier.Verify(bytes.Clone(body), h)
-		if err == nil && !byLibrary {
-			t.Fatalf("accepted what the library refuses: %v", h)
+		if err == nil && (!byLibrary || !once || !fresh) {
+			t.Fatalf("accepted %v: by the library %t, every header once %t, fresh %t", h, byLibrary, once, fresh)
 		}
-		if signatureErr, ok := errors.AsType[*SignatureError](err); err != nil && !ok || ok && signatureErr.Reason == SignatureNoMatch && byLibrary {
-			t.Fatalf("Verify: %v, but the library accepts: %v", err, h)
+		if err == nil {
+			return
+		}
+		signatureErr, ok := errors.AsType[*SignatureError](err)
+		if !ok {
+			t.Fatalf("an error of type %T: %v", err, err)
+		}
+		if text := err.Error(); strings.ContainsAny(text, "\r\n\x00\x1b") || len(text) > 300 {
+			t.Fatalf("not one short line: %q", text)
+		}
+		switch signatureErr.Reason {
+		case SignatureNoMatch:
+			if byLibrary {
+				t.Fatalf("no match, but the library accepts %v", h)
+			}
+		case SignatureTooOld, SignatureTooNew:
+			if fresh {
+				t.Fatalf("%v, but %v is fresh at %v", err, h, now)
+			}
+		case SignatureMissingHeaders, SignatureMalformed:
+			if wellFormed := once && validWebhookID(id) && strconv.FormatInt(seconds, 10) == timestamp && seconds >= 0; wellFormed && len(strings.Fields(joined.Get("Webhook-Signature"))) <= maxSignatures && byLibrary {
+				t.Fatalf("%v, but %v is well formed and the library accepts it", err, h)
+			}
+		default:
+			t.Fatalf("an unknown reason: %q", signatureErr.Reason)
 		}
 	})
+}
+
+func standardwebhookOf(t *testing.T, key []byte) *standardwebhooks.Webhook {
+	t.Helper()
+	webhook, err := standardwebhooks.NewWebhookRaw(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return webhook
 }
 
 func BenchmarkVerify(b *testing.B) {

@@ -17,6 +17,7 @@ import (
 	"github.com/truenorth-dev/truenorth/cmd/internal/tracing"
 	"github.com/truenorth-dev/truenorth/internal/console"
 	"github.com/truenorth-dev/truenorth/internal/httpapi"
+	"github.com/truenorth-dev/truenorth/internal/ingest"
 	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
@@ -77,11 +78,8 @@ func Worker(ctx context.Context, config cmdconfig.Worker, demo *console.Demo, lo
 	}
 	defer pages.Close()
 	mux.Handle("/", tracer.Requests(pages))
-	server := &http.Server{
-		Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: time.Minute,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError),
-	}
-
+	server := ingest.Server(mux, logger)
+	server.WriteTimeout, server.IdleTimeout = time.Minute, 2*time.Minute // who may come in is known, and may ask for more
 	server.RegisterOnShutdown(stopWaits)
 
 	listener, err := listen(ctx, "WORKER_ADDR", config.Addr)
