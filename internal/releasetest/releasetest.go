@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -28,11 +29,15 @@ var ErrNoHistory = errors.New("commit " + Before + ", which stands for the relea
 // A checkout may belong to another user, which git else refuses.
 const anybodys = "safe.directory=*"
 
-// Build puts ingest, worker and truenorth of the release before into the folder bin. root is a folder of the repository.
+// Build puts ingest, worker and truenorth of the release before into the folder bin. root is any folder of the repository.
 // Errors: ErrNoHistory.
 func Build(ctx context.Context, root, bin string) error {
 	if exec.CommandContext(ctx, "git", "-c", anybodys, "-C", root, "cat-file", "-e", Before+"^{commit}").Run() != nil {
 		return ErrNoHistory
+	}
+	top, err := exec.CommandContext(ctx, "git", "-c", anybodys, "-C", root, "rev-parse", "--show-toplevel").Output() // an archive is of the folder alone
+	if err != nil {
+		return fmt.Errorf("finding the repository of %s: %w", root, err)
 	}
 	source, err := os.MkdirTemp("", "truenorth-before-")
 	if err != nil {
@@ -45,7 +50,7 @@ func Build(ctx context.Context, root, bin string) error {
 	}
 	archive := filepath.Join(source, "source.tar")
 	for _, step := range [][]string{
-		{"git", "-c", anybodys, "-C", root, "archive", "--output", archive, Before},
+		{"git", "-c", anybodys, "-C", strings.TrimSpace(string(top)), "archive", "--output", archive, Before},
 		{"tar", "-xf", archive, "-C", source},
 		{"go", "build", "-C", source, "-buildvcs=false", "-o", bin + string(filepath.Separator), "./cmd/ingest", "./cmd/worker", "./cmd/truenorth"},
 	} {
