@@ -229,6 +229,7 @@ var planCases = slices.Concat(
 	grouped("Status, metrics and console", []planCase{
 		{query: "StatusCounts"},
 		{query: "StatusCountsOpen"},
+		{query: "ChangeDueCount"},
 		{query: "EventCountByState", before: arrived, values: firstRows("100000")},
 		{query: "EventLastReceivedAt"},
 		{query: "EventOldestReceivedAt"},

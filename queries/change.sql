@@ -9,6 +9,10 @@ select n.changes, n.last, t.removed_until
  cross join (select coalesce(jsonb_agg(to_jsonb(c) order by c.id), '[]')::jsonb as changes, coalesce(max(c.id), @after_id::bigint)::bigint as last
                from (select * from polar.change o where o.id > @after_id::bigint order by o.id limit @max_rows::integer) c) n;
 
+-- name: ChangeDueCount :one
+select count(*)::bigint as changes, coalesce(extract(epoch from now() - min(n.due_at)), 0)::float8 as oldest_seconds
+  from (select d.due_at from polar.change_due d limit 10000) n;
+
 -- name: ChangePrune :one
 -- Removes changes older than an age, the oldest first, and remembers how far.
 with next as materialized (

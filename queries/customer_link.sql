@@ -10,11 +10,9 @@ select c.id,
        (c.deleted_at is not null)::boolean as deleted,
        coalesce(l.local_user_id, '')::text as linked_user_id,
        coalesce(l.basis, '')::text as linked_basis,
-       coalesce(l.checkout_id, '00000000-0000-0000-0000-000000000000')::uuid as linked_checkout_id,
-       (w.customer_id is not null)::boolean as waiting
+       coalesce(l.checkout_id, '00000000-0000-0000-0000-000000000000')::uuid as linked_checkout_id
   from polar.customer c
   left join polar.customer_link l on l.customer_id = c.id
-  left join polar.link_waiting w on w.customer_id = c.id
  where c.id = any (@ids::uuid[])
  order by c.id;
 

@@ -301,6 +301,10 @@ func (c *Console) fail(w http.ResponseWriter, r *http.Request, err error) {
 		c.refuse(w, r, http.StatusServiceUnavailable, "The database does not answer now. Try again in a moment.")
 		return
 	}
+	if errors.Is(err, store.ErrOlderSchema) {
+		c.refuse(w, r, http.StatusServiceUnavailable, "The database is not migrated to this release yet. Nothing was changed; run `truenorth migrate`.")
+		return
+	}
 	c.refuse(w, r, http.StatusInternalServerError, "Something went wrong. The worker's log says what.")
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/truenorth-dev/truenorth/internal/machinetest"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
+	"github.com/truenorth-dev/truenorth/internal/releasetest"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
 )
@@ -26,6 +27,7 @@ import (
 func TestMain(m *testing.M) {
 	code := storetest.Main(m)
 	_ = os.RemoveAll(programs.dir)
+	releasetest.Remove()
 	os.Exit(code)
 }
 
@@ -88,6 +90,7 @@ type world struct {
 	stage stage
 	fake  *polarfake.Fake
 
+	programs    string // the folder of ingest, worker and truenorth: of this release, unless a test says otherwise
 	databaseURL string
 	ports       map[string]string // what a page calls an address, and what it is here
 	words       []string          // the page's words, each followed by the world's
@@ -98,7 +101,7 @@ type world struct {
 
 func newWorld(t *testing.T, name string) *world {
 	t.Helper()
-	w := &world{t: t, stage: stages[name], ports: map[string]string{}}
+	w := &world{t: t, stage: stages[name], programs: builtPrograms(t), ports: map[string]string{}}
 	w.home = t.TempDir()
 	if err := os.Chmod(w.home, 0o755); err != nil { // a Postgres that the page starts may run as another user
 		t.Fatal(err)
@@ -251,11 +254,18 @@ func (w *world) furnish() {
 		}
 	}
 	if !w.stage.bare {
-		for _, of := range []string{"owner", "ingest", "worker"} {
-			w.write("etc/truenorth/"+of+"_database_url", w.databaseURL+"\n")
-		}
+		w.connectTo(w.databaseURL)
 		w.write("etc/truenorth/polar_access_token", "polar_oat_test\n")
 		w.write("etc/truenorth/polar_webhook_secrets", pageSecret+"\n")
+	}
+}
+
+// connectTo has whatever starts from now on use a database.
+func (w *world) connectTo(databaseURL string) {
+	w.t.Helper()
+	w.databaseURL = databaseURL
+	for _, of := range []string{"owner", "ingest", "worker"} {
+		w.write("etc/truenorth/"+of+"_database_url", databaseURL+"\n")
 	}
 }
 
@@ -272,7 +282,7 @@ func (w *world) environ() []string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	built := builtPrograms(w.t)
+	built := w.programs
 	environ := []string{
 		"PATH=" + strings.Join([]string{filepath.Join(w.home, "bin"), filepath.Join(w.home, "local/bin"), built, os.Getenv("PATH")}, ":"),
 		"HOME=" + filepath.Join(w.home, "home"), "LANG=C.UTF-8", "TZ=UTC", "USER=grace", "LOGNAME=grace",
@@ -369,8 +379,7 @@ func (s *services) tryStart(unit string) error {
 
 // launch starts a unit, which need not get ready; of migrate, it waits for the end.
 func (s *services) launch(unit string) error {
-	command, ok := unitPrograms[unit]
-	if !ok {
+	if _, ok := unitPrograms[unit]; !ok {
 		return fmt.Errorf("there is no unit %s", unit)
 	}
 	s.mu.Lock()
@@ -379,6 +388,19 @@ func (s *services) launch(unit string) error {
 		return nil
 	}
 	w := s.world
+	p, err := startProcess(w.program(unit), filepath.Join(w.home, unit+".log"))
+	if err != nil {
+		return err
+	}
+	if unit == "truenorth-migrate" {
+		return p.wait(time.Minute)
+	}
+	s.running[unit] = p
+	return nil
+}
+
+// program is what a unit runs, with its environment.
+func (w *world) program(unit string) *exec.Cmd {
 	etc := filepath.Join(w.home, "etc/truenorth")
 	environ := []string{
 		"DATABASE_URL_FILE=" + filepath.Join(etc, databaseFiles[unit]),
@@ -392,17 +414,10 @@ func (s *services) launch(unit string) error {
 	case "truenorth-worker":
 		environ = append(environ, "POLAR_ACCESS_TOKEN_FILE="+filepath.Join(etc, "polar_access_token"))
 	}
-	program := exec.CommandContext(context.Background(), filepath.Join(builtPrograms(w.t), command[0]), command[1:]...)
+	command := unitPrograms[unit]
+	program := exec.CommandContext(context.Background(), filepath.Join(w.programs, command[0]), command[1:]...)
 	program.Env = environ
-	p, err := startProcess(program, filepath.Join(w.home, unit+".log"))
-	if err != nil {
-		return err
-	}
-	if unit == "truenorth-migrate" {
-		return p.wait(time.Minute)
-	}
-	s.running[unit] = p
-	return nil
+	return program
 }
 
 func (s *services) start(unit string) {

@@ -46,6 +46,9 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, store.ErrUnavailable):
 		p = &problem{Status: http.StatusServiceUnavailable, Kind: "unavailable", Title: "The database does not answer now", Detail: "try again in a moment, with the same Idempotency-Key"}
 		w.Header().Set("Retry-After", retryAfter)
+	case errors.Is(err, store.ErrOlderSchema):
+		p = &problem{Status: http.StatusServiceUnavailable, Kind: "unavailable", Title: "The database is not migrated to this release yet", Detail: "try again once `truenorth migrate` has run"}
+		w.Header().Set("Retry-After", retryAfter)
 	default:
 		p = &problem{Status: http.StatusInternalServerError, Kind: "fault", Title: "Something went wrong here", Detail: "the worker's log says what"}
 	}

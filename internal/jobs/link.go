@@ -127,10 +127,9 @@ func (l *linker) round(ctx context.Context, tx *store.Tx, customers []uuid.UUID)
 				writeBack = append(writeBack, river.InsertManyParams{Args: WriteExternalIDArgs{CustomerID: subject.CustomerID}})
 			}
 		}
-		switch waits := !subject.Deleted && d.link == nil && (subject.LinkedUserID == "" || d.end != ""); {
-		case waits && !subject.Waiting:
+		if !subject.Deleted && d.link == nil && (subject.LinkedUserID == "" || d.end != "") {
 			come = append(come, subject.CustomerID)
-		case !waits && subject.Waiting:
+		} else {
 			gone = append(gone, subject.CustomerID)
 		}
 		opened = append(opened, d.conflicts...)

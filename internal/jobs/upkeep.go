@@ -30,8 +30,13 @@ func (r *Runner) keepHouse(ctx context.Context) {
 	var healed time.Time
 	for {
 		if time.Since(healed) > healEvery {
-			r.attempt(ctx, "listing unlinked customers", r.store.HealWaiting)
-			healed = time.Now()
+			r.attempt(ctx, "listing unlinked customers", func(ctx context.Context) error {
+				there, err := r.store.HealWaiting(ctx)
+				if there || err != nil {
+					healed = time.Now()
+				}
+				return err
+			})
 		}
 		r.attempt(ctx, "looking for lost jobs", r.returnLost)
 		r.attempt(ctx, "upkeep", r.Upkeep)

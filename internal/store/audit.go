@@ -38,10 +38,10 @@ type AuditedDeed struct {
 	Detail  json.RawMessage
 }
 
-// Audit notes a deed in the transaction that does it.
+// Audit notes a deed in the transaction that does it. Errors: ErrOlderSchema, for what nobody notes is not done.
 func (t *Tx) Audit(ctx context.Context, deed Deed) error { return audit(ctx, t.q, t.tx, deed) }
 
-// Audit notes a deed that is done elsewhere, before it is done.
+// Audit notes a deed that is done elsewhere, before it is done. Errors: ErrOlderSchema.
 func (s *Store) Audit(ctx context.Context, deed Deed) error { return audit(ctx, s.q, s.pool, deed) }
 
 func audit(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX, deed Deed) error {
@@ -73,7 +73,14 @@ func (s *Store) ListAudit(ctx context.Context, after int64, limit int) ([]Audite
 
 // ListAuditOf reads what people did to any of the subjects, newest first.
 func (s *Store) ListAuditOf(ctx context.Context, limit int, subjects ...string) ([]AuditedDeed, error) {
-	deeds, err := each(func(r dbsqlc.AuditListOfRow) AuditedDeed { return AuditedDeed(r) })(s.q.AuditListOf(ctx, s.pool, subjects, rowLimit(limit)))
+	return listAuditOf(ctx, s.q, s.pool, s.parts, limit, subjects)
+}
+
+func listAuditOf(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX, parts *parts, limit int, subjects []string) ([]AuditedDeed, error) {
+	if there, err := parts.audit.isThere(ctx, db); err != nil || !there {
+		return nil, err // where nothing could be noted, nothing was
+	}
+	deeds, err := each(func(r dbsqlc.AuditListOfRow) AuditedDeed { return AuditedDeed(r) })(q.AuditListOf(ctx, db, subjects, rowLimit(limit)))
 	if err != nil {
 		return nil, fmt.Errorf("reading what people did to %v: %w", subjects, interpret(err))
 	}

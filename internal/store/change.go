@@ -8,7 +8,7 @@ import (
 )
 
 // TellChanges writes to the feed what is due, unless another process is at it. It compares at most maxUsers with what they
-// were told, and every walkEvery as many of whom nothing is due. more tells that there is more to do.
+// were told, and every walkEvery as many of whom nothing is due. more tells that there is more to do. Errors: ErrOlderSchema.
 func (s *Store) TellChanges(ctx context.Context, maxUsers int, walkEvery time.Duration) (told int, more bool, err error) {
 	row, err := s.q.ChangesTell(ctx, s.pool, int32(maxUsers), walkEvery) //nolint:gosec // a constant of the caller
 	if err != nil {
@@ -19,6 +19,9 @@ func (s *Store) TellChanges(ctx context.Context, maxUsers int, walkEvery time.Du
 
 // TellGoneUsers has those who were told of an access and are deleted or gone by now compared, at most limit of them.
 func (s *Store) TellGoneUsers(ctx context.Context, limit int) error {
+	if there, err := s.parts.feed.isThere(ctx, s.pool); err != nil || !there {
+		return err
+	}
 	if err := s.q.ChangeDueOfGoneUsers(ctx, s.pool, int32(limit)); err != nil { //nolint:gosec // a constant of the caller
 		return fmt.Errorf("looking for users who are gone: %w", interpret(err))
 	}
@@ -32,7 +35,7 @@ type ChangePage struct {
 	RemovedUntil int64           // up to which ids changes are not kept any more
 }
 
-// ReadChanges gives the next changes after one, at most limit.
+// ReadChanges gives the next changes after one, at most limit. Errors: ErrOlderSchema.
 func (s *Store) ReadChanges(ctx context.Context, after int64, limit int) (ChangePage, error) {
 	row, err := s.q.ChangeList(ctx, s.pool, after, int32(limit)) //nolint:gosec // a constant of the caller
 	if err != nil {
@@ -43,6 +46,9 @@ func (s *Store) ReadChanges(ctx context.Context, after int64, limit int) (Change
 
 // PruneChanges removes changes that were told longer than age ago, at most limit, the oldest first.
 func (t *Tx) PruneChanges(ctx context.Context, age time.Duration, limit int) (int64, error) {
+	if there, err := t.parts.feed.isThere(ctx, t.tx); err != nil || !there {
+		return 0, err
+	}
 	n, err := t.q.ChangePrune(ctx, t.tx, int32(limit), age) //nolint:gosec // a constant of the caller
 	if err != nil {
 		return 0, fmt.Errorf("removing old changes: %w", interpret(err))

@@ -16,6 +16,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrUnavailable: Postgres cannot do it now (away, starting, full, deadlock, time-out); the same call may succeed later.
 	ErrUnavailable = errors.New("database unavailable")
+	// ErrOlderSchema: what this needs is not in the database, which was not migrated to this release yet.
+	ErrOlderSchema = errors.New("schema polar is missing or older than this program: run `truenorth migrate`")
 	// ErrRefused: Postgres refuses this content, and will again.
 	ErrRefused = errors.New("refused by the database")
 )
@@ -57,8 +59,8 @@ func interpret(err error) error {
 			return fmt.Errorf("%w: %s (SQLSTATE %s)", ErrUnavailable, pgErr.Message, pgErr.Code)
 		}
 		switch pgErr.Code {
-		case "3F000", "42P01", "42883": // schema, table or function missing
-			return fmt.Errorf("schema polar is missing or older than this program: run `truenorth migrate`: %w", err)
+		case "3F000", "42P01", "42703", "42883": // schema, table, column or function missing
+			return fmt.Errorf("%w: %w", ErrOlderSchema, err)
 		}
 		return err
 	case errors.Is(err, context.Canceled):

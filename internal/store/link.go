@@ -29,7 +29,6 @@ type LinkSubject struct {
 	LinkedUserID string // empty: not linked
 	LinkedBasis  string
 	LinkedBy     uuid.UUID // the checkout that is the evidence of basis checkout; zero otherwise
-	Waiting      bool      // listed in link_waiting
 }
 
 // ListLinkSubjects reads those of the customers that the mirror has.
@@ -40,7 +39,7 @@ func (t *Tx) ListLinkSubjects(ctx context.Context, ids []uuid.UUID) ([]LinkSubje
 	}
 	subjects := make([]LinkSubject, len(rows))
 	for i, r := range rows {
-		subjects[i] = LinkSubject{CustomerID: r.ID, ExternalID: r.ExternalID, Deleted: r.Deleted, LinkedUserID: r.LinkedUserID, LinkedBasis: r.LinkedBasis, LinkedBy: r.LinkedCheckoutID, Waiting: r.Waiting}
+		subjects[i] = LinkSubject{CustomerID: r.ID, ExternalID: r.ExternalID, Deleted: r.Deleted, LinkedUserID: r.LinkedUserID, LinkedBasis: r.LinkedBasis, LinkedBy: r.LinkedCheckoutID}
 	}
 	return subjects, nil
 }
@@ -163,10 +162,14 @@ func (t *Tx) EndLinks(ctx context.Context, ids []uuid.UUID, reasons []string, wo
 	return nil
 }
 
-// PutWaiting lists customers who are linked to nobody, and takes off the list those who are, or who are gone.
+// PutWaiting has the list of the unlinked hold the first of these customers, and the others not. Where there is no list yet,
+// HealWaiting makes good for it.
 func (t *Tx) PutWaiting(ctx context.Context, come, gone []uuid.UUID) error {
 	if len(come) == 0 && len(gone) == 0 {
 		return nil
+	}
+	if there, err := t.parts.waiting.isThere(ctx, t.tx); err != nil || !there {
+		return err
 	}
 	if err := t.q.LinkWaitingPut(ctx, t.tx, come, gone); err != nil {
 		return fmt.Errorf("listing %d customers as unlinked: %w", len(come), interpret(err))
@@ -175,12 +178,15 @@ func (t *Tx) PutWaiting(ctx context.Context, come, gone []uuid.UUID) error {
 }
 
 // HealWaiting lists the customers who are linked to nobody and were never listed, as workers of an older release, which know of no
-// list, may have left them.
-func (s *Store) HealWaiting(ctx context.Context) error {
-	if _, err := s.q.LinkWaitingHeal(ctx, s.pool); err != nil {
-		return fmt.Errorf("listing unlinked customers: %w", interpret(err))
+// list, may have left them. It says whether there is a list yet.
+func (s *Store) HealWaiting(ctx context.Context) (there bool, err error) {
+	if there, err = s.parts.waiting.isThere(ctx, s.pool); err != nil || !there {
+		return there, err
 	}
-	return nil
+	if _, err := s.q.LinkWaitingHeal(ctx, s.pool); err != nil {
+		return there, fmt.Errorf("listing unlinked customers: %w", interpret(err))
+	}
+	return there, nil
 }
 
 // ListWaitingCustomers gives customers for whom evidence names a user who is alive, or free, by now, and of whom that

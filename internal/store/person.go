@@ -177,9 +177,8 @@ func (t *Tx) readPerson(ctx context.Context, customer *uuid.UUID, user string, l
 		}
 		subjects = append(subjects, "user "+user)
 	}
-	p.Deeds, err = each(func(r dbsqlc.AuditListOfRow) AuditedDeed { return AuditedDeed(r) })(t.q.AuditListOf(ctx, t.tx, subjects, most))
-	if err != nil {
-		return Person{}, wrap(err)
+	if p.Deeds, err = listAuditOf(ctx, t.q, t.tx, t.parts, limit, subjects); err != nil {
+		return Person{}, err
 	}
 	if len(p.Customers) == 0 && len(p.Requests) == 0 && (len(p.Users) == 0 || !p.Users[0].Known) && len(p.History) == 0 {
 		return Person{}, fmt.Errorf("local user %q: %w", user, ErrNotFound)

@@ -169,12 +169,16 @@ func (s *Store) ReadStatus(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, fmt.Errorf("reading the status: %w", interpret(err))
 	}
+	due, err := s.countChangesDue(ctx)
+	if err != nil {
+		return Status{}, err
+	}
 	status := Status{
 		Customers: counts.Customers, Linked: counts.Linked, Unlinked: counts.Unlinked, RequestsSucceeded: counts.RequestsSucceeded,
 		CountedAt: countedAt, Remembered: countedAt.Before(began),
 		OpenConflicts: open.OpenConflicts, OpenDrift: open.OpenDrift,
 		RequestsWaiting: open.RequestsWaiting, OldestWaiting: open.OldestWaitingSeconds, RequestsOpen: open.RequestsOpen, RequestsFailed: open.RequestsFailed,
-		WorkersAlive: open.WorkersAlive, ChangesDue: open.ChangesDue, OldestChange: open.OldestChangeSeconds, Events: map[string]int64{}, Queues: []QueueDepth{},
+		WorkersAlive: open.WorkersAlive, ChangesDue: due.Changes, OldestChange: due.OldestSeconds, Events: map[string]int64{}, Queues: []QueueDepth{},
 	}
 	if status.Endpoint, err = optional(s.GetEndpointWatch(ctx)); err != nil {
 		return Status{}, err
@@ -208,4 +212,14 @@ func (s *Store) ReadStatus(ctx context.Context) (Status, error) {
 		status.Queues = append(status.Queues, QueueDepth(d))
 	}
 	return status, nil
+}
+
+func (s *Store) countChangesDue(ctx context.Context) (due dbsqlc.ChangeDueCountRow, err error) {
+	if there, err := s.parts.feed.isThere(ctx, s.pool); err != nil || !there {
+		return due, err
+	}
+	if due, err = s.q.ChangeDueCount(ctx, s.pool); err != nil {
+		return due, fmt.Errorf("counting changes that are due: %w", interpret(err))
+	}
+	return due, nil
 }

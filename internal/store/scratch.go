@@ -119,7 +119,7 @@ func (c *Scratch) InTx(ctx context.Context, do func(tx *Tx) error) error {
 	if err != nil {
 		return fmt.Errorf("beginning a transaction: %w", interpret(err))
 	}
-	err = do(&Tx{tx: tx, q: c.store.q, mirror: c.name})
+	err = do(&Tx{tx: tx, q: c.store.q, parts: c.store.parts, mirror: c.name})
 	if err != nil {
 		rollbackCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()

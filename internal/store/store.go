@@ -31,6 +31,7 @@ const ChannelCheckout = "polar_checkout"
 type Store struct {
 	pool   *pgxpool.Pool
 	q      *dbsqlc.Queries
+	parts  *parts
 	counts *remembered[dbsqlc.StatusCountsRow]
 	rates  *remembered[Rates]
 }
@@ -83,7 +84,7 @@ func Open(databaseURL, applicationName string, options ...Option) (*Store, error
 
 // New makes a Store of a pool that the caller opened; Close closes it.
 func New(pool *pgxpool.Pool) *Store {
-	return &Store{pool: pool, q: dbsqlc.New(), counts: newRemembered[dbsqlc.StatusCountsRow](), rates: newRemembered[Rates]()}
+	return &Store{pool: pool, q: dbsqlc.New(), parts: newParts(), counts: newRemembered[dbsqlc.StatusCountsRow](), rates: newRemembered[Rates]()}
 }
 
 // Pool is the pool below, for River.
@@ -132,6 +133,7 @@ func (s *Store) WaitReady(ctx context.Context, onWait func(error)) error {
 type Tx struct {
 	tx     pgx.Tx
 	q      *dbsqlc.Queries
+	parts  *parts
 	mirror string // the schema whose mirror is written: Schema, or a Scratch
 	pins   bool   // that it pinned the organization
 }
@@ -167,7 +169,7 @@ func (s *Store) inTx(ctx context.Context, options pgx.TxOptions, do func(tx *Tx)
 		defer cancel()
 		_ = tx.Rollback(rollbackCtx)
 	}()
-	if err := do(&Tx{tx: tx, q: s.q, mirror: Schema}); err != nil {
+	if err := do(&Tx{tx: tx, q: s.q, parts: s.parts, mirror: Schema}); err != nil {
 		return err
 	}
 	if err := tx.Commit(ctx); err != nil {

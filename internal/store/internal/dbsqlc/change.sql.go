@@ -12,6 +12,23 @@ import (
 	"time"
 )
 
+const changeDueCount = `-- name: ChangeDueCount :one
+select count(*)::bigint as changes, coalesce(extract(epoch from now() - min(n.due_at)), 0)::float8 as oldest_seconds
+  from (select d.due_at from polar.change_due d limit 10000) n
+`
+
+type ChangeDueCountRow struct {
+	Changes       int64
+	OldestSeconds float64
+}
+
+func (q *Queries) ChangeDueCount(ctx context.Context, db DBTX) (ChangeDueCountRow, error) {
+	row := db.QueryRow(ctx, changeDueCount)
+	var i ChangeDueCountRow
+	err := row.Scan(&i.Changes, &i.OldestSeconds)
+	return i, err
+}
+
 const changeDueOfGoneUsers = `-- name: ChangeDueOfGoneUsers :exec
 insert into polar.change_due (what, users)
 select 'life', array_agg(g.local_user_id)

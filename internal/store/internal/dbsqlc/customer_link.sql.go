@@ -411,11 +411,9 @@ select c.id,
        (c.deleted_at is not null)::boolean as deleted,
        coalesce(l.local_user_id, '')::text as linked_user_id,
        coalesce(l.basis, '')::text as linked_basis,
-       coalesce(l.checkout_id, '00000000-0000-0000-0000-000000000000')::uuid as linked_checkout_id,
-       (w.customer_id is not null)::boolean as waiting
+       coalesce(l.checkout_id, '00000000-0000-0000-0000-000000000000')::uuid as linked_checkout_id
   from polar.customer c
   left join polar.customer_link l on l.customer_id = c.id
-  left join polar.link_waiting w on w.customer_id = c.id
  where c.id = any ($1::uuid[])
  order by c.id
 `
@@ -427,7 +425,6 @@ type LinkSubjectListRow struct {
 	LinkedUserID     string
 	LinkedBasis      string
 	LinkedCheckoutID uuid.UUID
-	Waiting          bool
 }
 
 // What is known of customers that may be linked: each with its present link and with the live user whose id it bears.
@@ -447,7 +444,6 @@ func (q *Queries) LinkSubjectList(ctx context.Context, db DBTX, ids []uuid.UUID)
 			&i.LinkedUserID,
 			&i.LinkedBasis,
 			&i.LinkedCheckoutID,
-			&i.Waiting,
 		); err != nil {
 			return nil, err
 		}

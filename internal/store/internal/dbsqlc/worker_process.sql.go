@@ -220,9 +220,7 @@ select (select count(*) from polar.link_conflict f where f.resolved_at is null):
        coalesce((select extract(epoch from now() - min(r.created_at)) from polar.checkout_request r where r.state in ('queued', 'creating')), 0)::float8 as oldest_waiting_seconds,
        (select count(*) from polar.checkout_request r where r.state = 'open')::bigint as requests_open,
        (select count(*) from polar.checkout_request r where r.state = 'failed')::bigint as requests_failed,
-       (select count(*) from polar.worker_process p where p.seen_at > now() - interval '15 seconds')::bigint as workers_alive,
-       (select count(*) from (select from polar.change_due d limit 10000) d)::bigint as changes_due,
-       coalesce((select extract(epoch from now() - min(d.due_at)) from (select d.due_at from polar.change_due d limit 10000) d), 0)::float8 as oldest_change_seconds
+       (select count(*) from polar.worker_process p where p.seen_at > now() - interval '15 seconds')::bigint as workers_alive
 `
 
 type StatusCountsOpenRow struct {
@@ -233,8 +231,6 @@ type StatusCountsOpenRow struct {
 	RequestsOpen         int64
 	RequestsFailed       int64
 	WorkersAlive         int64
-	ChangesDue           int64
-	OldestChangeSeconds  float64
 }
 
 // What waits for somebody or something: each by an index of little else.
@@ -249,8 +245,6 @@ func (q *Queries) StatusCountsOpen(ctx context.Context, db DBTX) (StatusCountsOp
 		&i.RequestsOpen,
 		&i.RequestsFailed,
 		&i.WorkersAlive,
-		&i.ChangesDue,
-		&i.OldestChangeSeconds,
 	)
 	return i, err
 }
