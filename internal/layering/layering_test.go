@@ -62,6 +62,7 @@ var layers = map[string]layer{
 		".", "migrations", "cmd", "internal/ingest", "internal/jobs", "internal/console", "internal/httpapi", "internal/store",
 		"internal/store/storetest", "internal/polar", "internal/embeddedpg", "internal/polarfake",
 	}},
+	"chaos":    {ours: []string{"internal/polarfake", "internal/mirrorcheck"}}, // it judges from outside
 	"examples": {ours: []string{"."}, libraries: []string{pgx, uuid}},
 }
 
@@ -163,7 +164,7 @@ func referenceFaults(s source) []string {
 
 	home, _, _ := layerOf(s.dir)
 	seesDatabaseErrors := strings.HasPrefix(s.dir, "internal/store") || home == "examples" // an app's database is its own
-	readsEnvironment := home == "cmd" || home == "bench" || home == "examples" || testOnly(s.dir) ||
+	readsEnvironment := home == "cmd" || home == "bench" || home == "chaos" || home == "examples" || testOnly(s.dir) ||
 		s.dir == "internal/embeddedpg/withpg"
 
 	var list []string
