@@ -98,7 +98,7 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 // inside are the arguments of the same run within its namespaces.
 func (o options) inside() []string {
 	return []string{
-		fmt.Sprintf("-seed=%d", o.seed), "-schedule=" + o.scheduleFile(), "-dir=" + o.dir, "-root=" + o.root, fmt.Sprintf("-write=%t", o.write),
+		fmt.Sprintf("-seed=%d", o.seed), "-schedule=" + o.scheduleFile(), "-dir=" + o.dir, "-root=" + o.root, "-for=" + o.length.String(), fmt.Sprintf("-write=%t", o.write),
 	}
 }
 

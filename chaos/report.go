@@ -18,6 +18,13 @@ import (
 //go:embed report.md.tmpl
 var reportSource string
 
+// reportFuncs are what the page needs besides.
+var reportFuncs = template.FuncMap{
+	"number": func(i int) int { return i + 1 },
+	"names":  sortedKeys[int64],
+	"first":  func(list []string) []string { return list[:min(10, len(list))] },
+}
+
 // facts are what the report says of the run besides its verdict.
 type facts struct {
 	*verdict
@@ -25,6 +32,7 @@ type facts struct {
 	Date      string
 	Seed      uint64
 	Length    time.Duration
+	Asked     time.Duration // for how long faults were to go on
 	Plan      schedule
 	Machine   string
 	Versions  string
@@ -62,9 +70,9 @@ func (v *verdict) print(w io.Writer) {
 // report prints the verdict, writes it as a page into the run's folder, and publishes that where it was asked for.
 func (r *run) report(ctx context.Context, v *verdict) error {
 	v.print(r.out)
-	page := template.Must(template.New("report").Parse(reportSource))
+	page := template.Must(template.New("report").Funcs(reportFuncs).Parse(reportSource))
 	f := facts{
-		verdict: v, Date: time.Now().UTC().Format(time.DateOnly), Seed: r.seed, Length: r.plan.ends().Round(time.Second), Plan: r.plan, Machine: machine(),
+		verdict: v, Date: time.Now().UTC().Format(time.DateOnly), Seed: r.seed, Length: r.plan.ends().Round(time.Second), Asked: r.length, Plan: r.plan, Machine: machine(),
 		Versions: versions(ctx), LeaderTTL: leaderTTL, Before: releaseBefore[:7],
 	}
 	if !r.plan.has(faultUpgrade) {
