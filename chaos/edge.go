@@ -133,9 +133,12 @@ func (e *edge) forward(r *http.Request, at int, body []byte) (*answered, error) 
 		_ = response.Body.Close()
 	}
 	seen.Took = time.Since(began).Milliseconds()
-	if err != nil {
+	switch {
+	case r.Context().Err() != nil:
+		seen.What = senderLeft
+	case err != nil:
 		seen.What = plain(err)
-	} else {
+	default:
 		seen.Status, seen.Told = response.StatusCode, response.Header.Get("Retry-After") != ""
 	}
 	if seen.ID != "" && body != nil && string(body) != "{}" { // a probe of the endpoint is no delivery
@@ -146,6 +149,9 @@ func (e *edge) forward(r *http.Request, at int, body []byte) (*answered, error) 
 	}
 	return &answered{response, text}, nil
 }
+
+// senderLeft: Polar's patience was over before there was an answer. It waits for its own connections too.
+const senderLeft = "the sender left"
 
 func refusedToConnect(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)

@@ -18,6 +18,7 @@ const (
 	kindForged       = "forged"       // somebody without a secret or a key tried to come in
 	kindAsked        = "asked"        // the app began to ask for a checkout
 	kindAcknowledged = "acknowledged" // its transaction is known to be committed
+	kindOpened       = "opened"       // a buyer has the page of a checkout, or the app knows why there is none
 	kindMemory       = "memory"       // what a program holds
 	kindFault        = "fault"        // a fault began
 	kindHealed       = "healed"       // and ended

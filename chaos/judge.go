@@ -65,6 +65,7 @@ type outage struct {
 	To      float64 `json:"to"`      // when it was healed
 	Silence float64 `json:"silence"` // the longest time without an acknowledged delivery, from its beginning on
 	Back    float64 `json:"back"`    // from its end to the next acknowledged delivery
+	Pages   float64 `json:"pages"`   // from its end to the next checkout that a worker made a page of
 	Primary string  `json:"primary,omitempty"`
 	Changed float64 `json:"changed,omitempty"` // from its beginning to the new primary
 }
@@ -299,7 +300,7 @@ func takesDown(name string) func(what string) bool {
 func judgeOverload(e *evidence) []string {
 	var c charges
 	down, stepped := map[string][]window{}, map[string][]window{}
-	for _, name := range slices.Concat(ingestNames, workerNames) {
+	for _, name := range programNames {
 		down[name] = windows(e.History, startLimit, takesDown(name))
 		stepped[name] = windows(e.History, startLimit, func(what string) bool { return strings.HasPrefix(what, faultStep+" "+name+" ") })
 	}
@@ -318,6 +319,7 @@ func judgeOverload(e *evidence) []string {
 				c.addf("%s refused a delivery at %.1f s without saying when to try again", seen.Host, at)
 			case seen.Status == 401 && seen.within(stepped[seen.Host]): // it cannot know that its own clock is the wrong one
 			case seen.Status == 0 && seen.within(down[seen.Host]):
+			case seen.What == senderLeft && seen.Took <= answerLimit.Milliseconds(): // an answer would have come in time
 			case seen.Status == 0:
 				c.addf("%s gave no answer at %.1f s after %d ms: %s", seen.Host, at, seen.Took, seen.What)
 			default:
@@ -336,6 +338,9 @@ func judgeOverload(e *evidence) []string {
 	for _, o := range outages(e) {
 		if o.Back > recoveryLimit.Seconds() {
 			c.addf("after fault %d (%s) nothing was acknowledged for %.1f s", o.Fault, o.What, o.Back)
+		}
+		if o.Pages > recoveryLimit.Seconds() {
+			c.addf("after fault %d (%s) no checkout had its page for %.1f s", o.Fault, o.What, o.Pages)
 		}
 	}
 	return c
@@ -368,42 +373,61 @@ func judgeForged(e *evidence) []string {
 	return c
 }
 
+// notAtAll stands for what did not come until the end of the load.
+const notAtAll = float64(1 << 20)
+
 // outages are what each fault did to deliveries.
 func outages(e *evidence) []outage {
-	var accepted []int64
+	var accepted, opened []int64
 	for _, seen := range e.History {
-		if seen.accepted() {
+		switch {
+		case seen.accepted():
 			accepted = append(accepted, seen.At)
+		case seen.Kind == kindOpened:
+			opened = append(opened, seen.At)
 		}
 	}
-	next := func(at int64) (int64, bool) { // the first acknowledged delivery after a moment
-		i, _ := slices.BinarySearch(accepted, at)
-		if i == len(accepted) {
+	next := func(of []int64, at int64) (int64, bool) { // the first of them from a moment on
+		i, _ := slices.BinarySearch(of, at)
+		if i == len(of) {
 			return 0, false
 		}
-		return accepted[i], true
+		return of[i], true
 	}
 	var list []outage
 	for _, w := range windows(e.History, 0, func(string) bool { return true }) {
 		o := outage{What: w.what, From: float64(w.from) / 1000, To: float64(w.to) / 1000}
+		newest := 0 // the fault that began last: a new primary is its doing
 		for _, seen := range e.History {
-			if seen.Kind == kindFault && seen.At == w.from && seen.What == w.what {
-				o.Fault = seen.Fault
-			}
-			if seen.Kind == kindPrimary && seen.At > w.from && seen.At < w.to+recoveryLimit.Milliseconds() && o.Primary == "" {
+			switch {
+			case seen.Kind == kindFault:
+				newest = seen.Fault
+				if seen.At == w.from && seen.What == w.what {
+					o.Fault = seen.Fault
+				}
+			case seen.Kind == kindPrimary && newest != 0 && newest == o.Fault && seen.At < w.to+recoveryLimit.Milliseconds() && o.Primary == "":
 				o.Primary, o.Changed = seen.Host, float64(seen.At-w.from)/1000
 			}
 		}
 		for at := w.from; at <= w.to; {
-			then, came := next(at + 1)
+			then, came := next(accepted, at+1)
 			if !came {
 				break
 			}
 			o.Silence = max(o.Silence, float64(then-at)/1000)
 			at = then
 		}
-		if then, came := next(w.to); came {
-			o.Back = float64(then-w.to) / 1000
+		// A fault that a fail-over ends is over for whoever has the new primary, though the old one lies there still.
+		over := w.to
+		if o.Primary != "" {
+			over = min(over, w.from+int64(o.Changed*1000))
+		}
+		o.Back, o.Pages = notAtAll, notAtAll
+		if then, came := next(accepted, over); came {
+			o.Back = float64(then-over) / 1000
+		}
+		if then, came := next(opened, over); came {
+			o.Pages = float64(then-over) / 1000
 		}
 		list = append(list, o)
 	}

@@ -35,6 +35,7 @@ func sound() *evidence {
 			{At: seconds(15), Kind: kindHealed, Fault: 1, What: "kill ingest1"},
 			{At: seconds(16), Kind: kindDelivery, Host: "ingest2", ID: "evt_2", Status: 202, Took: 9},
 			{At: seconds(17), Kind: kindDelivery, Host: "ingest1", ID: "evt_2", Status: 202, Took: 9},
+			{At: seconds(17), Kind: kindOpened, Key: paid, Took: 300},
 			{At: seconds(18), Kind: kindMemory, Host: "ingest1", Bytes: 30 << 20},
 			{At: seconds(20), Kind: kindQuiet},
 		},
@@ -80,7 +81,7 @@ func TestASoundRunBreaksNoPromise(t *testing.T) {
 	if len(v.Outages) != 1 {
 		t.Fatalf("outages are %+v", v.Outages)
 	}
-	if o := v.Outages[0]; o.Fault != 1 || o.From != 10 || o.To != 15 || o.Silence != 6 || o.Back != 1 || o.Primary != "db2" || o.Changed != 3 {
+	if o := v.Outages[0]; o.Fault != 1 || o.From != 10 || o.To != 15 || o.Silence != 6 || o.Back != 3 || o.Pages != 4 || o.Primary != "db2" || o.Changed != 3 {
 		t.Errorf("the outage is %+v", o)
 	}
 }
@@ -178,6 +179,10 @@ func TestEveryWayToBreakAPromiseIsFound(t *testing.T) {
 			t.Helper()
 			change(t, e, delivered("evt_2", 0), func(seen *entry) { seen.Host = "ingest2" })
 		}, 5, "ingest2 gave no answer"},
+		"no answer while the sender waits": {func(t *testing.T, e *evidence) {
+			t.Helper()
+			change(t, e, delivered("evt_2", 503), func(seen *entry) { seen.Status, seen.What, seen.Took = 0, senderLeft, 9900 })
+		}, 5, "ingest2 gave no answer"},
 		"no answer long before the fault": {func(t *testing.T, e *evidence) {
 			t.Helper()
 			change(t, e, delivered("evt_1", 202), func(seen *entry) { seen.Status = 0 })
@@ -195,7 +200,11 @@ func TestEveryWayToBreakAPromiseIsFound(t *testing.T) {
 					e.History[i].At += 60_000
 				}
 			}
-		}, 5, "nothing was acknowledged for 61.0 s"},
+		}, 5, "nothing was acknowledged for 63.0 s"},
+		"checkouts do not come back": {func(t *testing.T, e *evidence) {
+			t.Helper()
+			change(t, e, func(seen entry) bool { return seen.Kind == kindOpened }, func(seen *entry) { seen.At += 60_000 })
+		}, 5, "no checkout had its page for 64.0 s"},
 
 		"a forgery is taken": {func(t *testing.T, e *evidence) {
 			t.Helper()
@@ -233,6 +242,7 @@ func TestAnIngestWhoseClockIsWrongMayNotKnowASignatureAndNoOther(t *testing.T) {
 			entry{At: 31_000, Kind: kindDelivery, Host: host, ID: "evt_3", Status: 401},
 			entry{At: 40_000, Kind: kindHealed, Fault: 2, What: "step ingest1 +1h"},
 			entry{At: 41_000, Kind: kindDelivery, Host: "ingest2", ID: "evt_1", Status: 202},
+			entry{At: 41_000, Kind: kindOpened},
 		)
 		if broken := judge(e).Promises[4].Broken; len(broken) > 0 != want {
 			t.Errorf("%s answers 401 while the clock of ingest1 is wrong: %q", host, broken)

@@ -116,7 +116,12 @@ func (l *load) buy(ctx context.Context, random *rand.Rand, key string) {
 		return // the run is over
 	}
 	l.r.history.note(entry{Kind: kindAcknowledged, Key: key, Request: request})
-	if page := l.page(ctx, request); page != "" {
+	began := time.Now()
+	page, known := l.page(ctx, request)
+	if known {
+		l.r.history.note(entry{Kind: kindOpened, Key: key, Took: time.Since(began).Milliseconds()})
+	}
+	if page != "" {
 		l.visit(ctx, random, page, user)
 		l.purchases.Add(1)
 	}
@@ -155,8 +160,8 @@ func (l *load) askOnce(ctx context.Context, key, user string, params []byte) (re
 	return request, err //nolint:wrapcheck // whatever it is, it is tried again
 }
 
-// page waits for the URL of a request; empty where it failed, or the buyer had no more patience.
-func (l *load) page(ctx context.Context, request string) string {
+// page waits for the URL of a request; empty where it failed. Known is false where the buyer had no more patience.
+func (l *load) page(ctx context.Context, request string) (url string, known bool) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for ctx.Err() == nil {
@@ -167,13 +172,13 @@ func (l *load) page(ctx context.Context, request string) string {
 		cancel()
 		switch {
 		case err == nil && state == "open" && page != nil:
-			return *page
+			return *page, true
 		case err == nil && state != "queued" && state != "creating", errors.Is(err, pgx.ErrNoRows):
-			return ""
+			return "", true
 		}
 		pause(ctx, 100*time.Millisecond)
 	}
-	return ""
+	return "", false
 }
 
 // visit is what a buyer does on the page.

@@ -98,7 +98,11 @@ func runOutside(ctx context.Context, o options) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := buildRelease(ctx, o.root, string((&run{options: o}).current())); err != nil {
+	build := buildRelease
+	if plan.has(faultStep, programNames...) {
+		build = buildSteppedRelease
+	}
+	if err := build(ctx, o.root, string((&run{options: o}).current())); err != nil {
 		return 0, err
 	}
 	file, err := os.Create(o.scheduleFile()) //nolint:gosec // where the operator wants it

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // The hosts.
@@ -17,6 +18,7 @@ var (
 	ingestNames   = []string{"ingest1", "ingest2"}
 	workerNames   = []string{"worker1", "worker2", "worker3"}
 	databaseNames = []string{"db1", "db2"}
+	programNames  = slices.Concat(ingestNames, workerNames)
 )
 
 // Ports.

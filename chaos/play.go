@@ -12,9 +12,6 @@ import (
 	"time"
 )
 
-// clockVariable names the file from which a program of the test build reads by how much its clock is wrong.
-const clockVariable = "TRUENORTH_CLOCK_FILE"
-
 // play does what the schedule says, and returns when the last fault is over.
 func (r *run) play(ctx context.Context) error {
 	began := time.Now()

@@ -55,7 +55,7 @@ func (v *verdict) print(w io.Writer) {
 		}
 	}
 	for _, o := range v.Outages {
-		fmt.Fprintf(w, "fault %-2d %-36s longest silence %5.1f s, back %5.1f s after its end", o.Fault, o.What, o.Silence, o.Back)
+		fmt.Fprintf(w, "fault %-2d %-36s longest silence %5.1f s; after its end deliveries %5.1f s, pages %5.1f s", o.Fault, o.What, o.Silence, o.Back, o.Pages)
 		if o.Primary != "" {
 			fmt.Fprintf(w, ", %s the primary after %.1f s", o.Primary, o.Changed)
 		}
@@ -81,7 +81,7 @@ func (r *run) report(ctx context.Context, v *verdict) error {
 	if !r.plan.has(faultStep, thePrimary, theStandby) {
 		f.LeftOut = append(f.LeftOut, "clock steps of a Postgres")
 	}
-	if !r.plan.has(faultStep, append(ingestNames, workerNames...)...) {
+	if !r.plan.has(faultStep, programNames...) {
 		f.LeftOut = append(f.LeftOut, "clock steps of our programs")
 	}
 	targets := []string{filepath.Join(r.dir, "chaos.md")}

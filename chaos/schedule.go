@@ -52,19 +52,19 @@ func (f fault) words() string { return strings.TrimSpace(f.Kind + " " + strings.
 
 // targetsOf says how many targets a kind has, and which they may be.
 var targetsOf = map[string][][]string{
-	faultKill:    {slices.Concat(ingestNames, workerNames, []string{"postgres@primary", "postgres@standby", "patroni@primary", "patroni@standby"})},
+	faultKill:    {slices.Concat(programNames, []string{"postgres@primary", "postgres@standby", "patroni@primary", "patroni@standby"})},
 	faultLose:    {{thePrimary, theStandby}},
 	faultCut:     {hostWords, hostWords},
 	faultDeafen:  {hostWords, hostWords},
 	faultSlow:    {hostWords, hostWords},
 	faultFill:    {{thePrimary, theStandby}},
-	faultStep:    {slices.Concat(ingestNames, workerNames, []string{thePrimary, theStandby}), {"+1h", "-1h"}},
+	faultStep:    {slices.Concat(programNames, []string{thePrimary, theStandby}), {"+1h", "-1h"}},
 	faultRestart: {{everything}},
 	faultUpgrade: {},
 }
 
 // hostWords are the hosts as a schedule may name them.
-var hostWords = slices.Concat(ingestNames, workerNames, databaseNames, []string{thePrimary, theStandby, bothServers, namePolar, nameEtcd})
+var hostWords = slices.Concat(programNames, databaseNames, []string{thePrimary, theStandby, bothServers, namePolar, nameEtcd})
 
 // check tells what is wrong with a fault.
 func (f fault) check() error {
