@@ -4,17 +4,18 @@ update polar.api_budget b
  where b.blocked_until is null or b.blocked_until < now() + make_interval(secs => @seconds::float8);
 
 -- name: APIBudgetTake :one
--- Takes some of the requests that all processes share, if that leaves the reserve that this caller must not touch.
+-- Takes some of the requests that all processes share, if that leaves the reserve that this caller must not touch. A clock that
+-- has gone back takes nothing away.
 update polar.api_budget b
-   set tokens = least(@capacity::float8, b.tokens + extract(epoch from now() - b.refilled_at)::float8 * @per_second::float8) - @amount::float8,
+   set tokens = least(@capacity::float8, b.tokens + greatest(extract(epoch from now() - b.refilled_at), 0)::float8 * @per_second::float8) - @amount::float8,
        refilled_at = now()
  where coalesce(b.blocked_until < now(), true)
-   and least(@capacity::float8, b.tokens + extract(epoch from now() - b.refilled_at)::float8 * @per_second::float8) - @amount::float8 >= @reserve::float8
+   and least(@capacity::float8, b.tokens + greatest(extract(epoch from now() - b.refilled_at), 0)::float8 * @per_second::float8) - @amount::float8 >= @reserve::float8
 returning b.tokens;
 
 -- name: APIBudgetGet :one
 select b.tokens,
-       extract(epoch from now() - b.refilled_at)::float8 as age_seconds,
+       greatest(extract(epoch from now() - b.refilled_at), 0)::float8 as age_seconds,
        coalesce(extract(epoch from b.blocked_until - now()), 0)::float8 as blocked_seconds
   from polar.api_budget b;
 

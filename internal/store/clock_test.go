@@ -81,3 +81,23 @@ func TestAClockThatIsWellChangesNothingThatWaits(t *testing.T) {
 		t.Errorf("%d jobs wait for their time (%v), want 3", due, err)
 	}
 }
+
+func TestABudgetThatWasFilledLaterThanNowMakesNobodyWaitForThat(t *testing.T) {
+	t.Parallel()
+
+	s := storetest.New(t)
+	budget := store.Budget{Capacity: 100, PerSecond: 10}
+	if _, err := s.Pool().Exec(t.Context(), "update polar.api_budget set tokens = 1, refilled_at = now() + interval '1 hour'"); err != nil {
+		t.Fatal(err)
+	}
+	taken, wait, err := s.TakeBudget(t.Context(), budget, 3, 0)
+	if err != nil || taken || wait > time.Second {
+		t.Errorf("taken: %t, or in %s (%v), want in 200 ms", taken, wait, err)
+	}
+	if left, err := s.BudgetLeft(t.Context(), budget); err != nil || left != 1 {
+		t.Errorf("%v calls are left (%v), want 1", left, err)
+	}
+	if taken, _, err := s.TakeBudget(t.Context(), budget, 1, 0); err != nil || !taken {
+		t.Errorf("what is left could not be taken: %v", err)
+	}
+}

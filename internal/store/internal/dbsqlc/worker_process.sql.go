@@ -24,7 +24,7 @@ func (q *Queries) APIBudgetBlock(ctx context.Context, db DBTX, seconds float64) 
 
 const aPIBudgetGet = `-- name: APIBudgetGet :one
 select b.tokens,
-       extract(epoch from now() - b.refilled_at)::float8 as age_seconds,
+       greatest(extract(epoch from now() - b.refilled_at), 0)::float8 as age_seconds,
        coalesce(extract(epoch from b.blocked_until - now()), 0)::float8 as blocked_seconds
   from polar.api_budget b
 `
@@ -44,10 +44,10 @@ func (q *Queries) APIBudgetGet(ctx context.Context, db DBTX) (APIBudgetGetRow, e
 
 const aPIBudgetTake = `-- name: APIBudgetTake :one
 update polar.api_budget b
-   set tokens = least($1::float8, b.tokens + extract(epoch from now() - b.refilled_at)::float8 * $2::float8) - $3::float8,
+   set tokens = least($1::float8, b.tokens + greatest(extract(epoch from now() - b.refilled_at), 0)::float8 * $2::float8) - $3::float8,
        refilled_at = now()
  where coalesce(b.blocked_until < now(), true)
-   and least($1::float8, b.tokens + extract(epoch from now() - b.refilled_at)::float8 * $2::float8) - $3::float8 >= $4::float8
+   and least($1::float8, b.tokens + greatest(extract(epoch from now() - b.refilled_at), 0)::float8 * $2::float8) - $3::float8 >= $4::float8
 returning b.tokens
 `
 
@@ -58,7 +58,8 @@ type APIBudgetTakeParams struct {
 	Reserve   float64
 }
 
-// Takes some of the requests that all processes share, if that leaves the reserve that this caller must not touch.
+// Takes some of the requests that all processes share, if that leaves the reserve that this caller must not touch. A clock that
+// has gone back takes nothing away.
 func (q *Queries) APIBudgetTake(ctx context.Context, db DBTX, arg APIBudgetTakeParams) (float64, error) {
 	row := db.QueryRow(ctx, aPIBudgetTake,
 		arg.Capacity,
