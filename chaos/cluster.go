@@ -233,7 +233,7 @@ func (c *cluster) awaitWhole(ctx context.Context, limit time.Duration) error {
 				told = append(told, err.Error())
 				continue
 			}
-			if state.isPrimary() && len(state.Replication) > 0 && state.Replication[0].SyncState == "sync" {
+			if state.isWhole() {
 				return nil
 			}
 			told = append(told, fmt.Sprintf("%s is %s and %s with %v", name, state.Role, state.State, state.Replication))
@@ -244,6 +244,11 @@ func (c *cluster) awaitWhole(ctx context.Context, limit time.Duration) error {
 
 func (s patroniState) isPrimary() bool {
 	return (s.Role == "primary" || s.Role == "master") && s.State == "running"
+}
+
+// isWhole tells whether what the server commits is on two servers.
+func (s patroniState) isWhole() bool {
+	return s.isPrimary() && len(s.Replication) > 0 && s.Replication[0].SyncState == "sync" && s.Replication[0].State == "streaming"
 }
 
 // ask asks a server's Patroni how it is.
@@ -265,12 +270,24 @@ func (c *cluster) ask(ctx context.Context, name string) (state patroniState, err
 	return state, nil
 }
 
-// watch notes who is the primary, until ctx ends.
+// watch notes who is the primary and whether it has a standby, until ctx ends.
 func (c *cluster) watch(ctx context.Context) {
-	timelines := map[int]bool{}
+	timelines, wasWhole := map[int]bool{}, true
 	every(ctx, 500*time.Millisecond, func() {
+		whole := false
+		defer func() {
+			if whole != wasWhole && ctx.Err() == nil {
+				wasWhole = whole
+				kind := kindAlone
+				if whole {
+					kind = kindWhole
+				}
+				c.r.history.note(entry{Kind: kind})
+			}
+		}()
 		for _, name := range databaseNames {
 			state, err := c.ask(ctx, name)
+			whole = whole || err == nil && state.isWhole()
 			if err != nil || !state.isPrimary() || timelines[state.Timeline] {
 				continue
 			}

@@ -23,6 +23,8 @@ const (
 	kindFault        = "fault"        // a fault began
 	kindHealed       = "healed"       // and ended
 	kindPrimary      = "primary"      // a server became the primary
+	kindWhole        = "whole"        // there is a primary with a synchronous standby: commits need not wait
+	kindAlone        = "alone"        // and there is not
 	kindEnded        = "ended"        // a program ended by itself
 	kindQuiet        = "quiet"        // everything was worked, after the last fault
 )

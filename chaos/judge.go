@@ -64,8 +64,9 @@ type outage struct {
 	From    float64 `json:"from"`    // seconds
 	To      float64 `json:"to"`      // when it was healed
 	Silence float64 `json:"silence"` // the longest time without an acknowledged delivery, from its beginning on
-	Back    float64 `json:"back"`    // from its end to the next acknowledged delivery
-	Pages   float64 `json:"pages"`   // from its end to the next checkout that a worker made a page of
+	Whole   float64 `json:"whole"`   // from its beginning until it was over and there was a primary with a standby
+	Back    float64 `json:"back"`    // from then to the next acknowledged delivery
+	Pages   float64 `json:"pages"`   // from then to the next checkout that has its page
 	Primary string  `json:"primary,omitempty"`
 	Changed float64 `json:"changed,omitempty"` // from its beginning to the new primary
 }
@@ -373,6 +374,22 @@ func judgeForged(e *evidence) []string {
 	return c
 }
 
+// wholeFrom is when Postgres is whole from a moment on: then, or later.
+func wholeFrom(history []entry, at int64) int64 {
+	whole := true
+	for _, seen := range history {
+		switch {
+		case seen.At > at && whole:
+			return at
+		case seen.At > at && seen.Kind == kindWhole:
+			return seen.At
+		case seen.Kind == kindWhole, seen.Kind == kindAlone:
+			whole = seen.Kind == kindWhole
+		}
+	}
+	return at
+}
+
 // notAtAll stands for what did not come until the end of the load.
 const notAtAll = float64(1 << 20)
 
@@ -417,11 +434,14 @@ func outages(e *evidence) []outage {
 			o.Silence = max(o.Silence, float64(then-at)/1000)
 			at = then
 		}
-		// A fault that a fail-over ends is over for whoever has the new primary, though the old one lies there still.
+		// A fault that a fail-over ends is over for whoever has the new primary, though the old one lies there still; but nothing
+		// can be acknowledged before it has a standby.
 		over := w.to
 		if o.Primary != "" {
 			over = min(over, w.from+int64(o.Changed*1000))
 		}
+		over = wholeFrom(e.History, over)
+		o.Whole = float64(over-w.from) / 1000
 		o.Back, o.Pages = notAtAll, notAtAll
 		if then, came := next(accepted, over); came {
 			o.Back = float64(then-over) / 1000

@@ -55,7 +55,7 @@ func (v *verdict) print(w io.Writer) {
 		}
 	}
 	for _, o := range v.Outages {
-		fmt.Fprintf(w, "fault %-2d %-36s longest silence %5.1f s; after its end deliveries %5.1f s, pages %5.1f s", o.Fault, o.What, o.Silence, o.Back, o.Pages)
+		fmt.Fprintf(w, "fault %-2d %-36s longest silence %5.1f s; Postgres whole after %5.1f s, then deliveries in %4.1f s, pages in %4.1f s", o.Fault, o.What, o.Silence, o.Whole, o.Back, o.Pages)
 		if o.Primary != "" {
 			fmt.Fprintf(w, ", %s the primary after %.1f s", o.Primary, o.Changed)
 		}
