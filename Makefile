@@ -51,6 +51,10 @@ lint: $(GOLANGCI) ## look for faults and for format, without changing anything
 bench-check: $(GOLANGCI) ## vet, lint and test the module of the benchmarks, with a smoke run of all of them
 	cd bench && go vet ./... && ../$(GOLANGCI) run ./... && go test -count=1 -timeout 10m ./...
 
+.PHONY: chaos-check
+chaos-check: $(GOLANGCI) ## vet, lint and test the module of the chaos runs
+	cd chaos && go vet ./... && ../$(GOLANGCI) run ./... && go test -count=1 -timeout 5m ./...
+
 .PHONY: fmt
 fmt: $(GOLANGCI) ## format the Go code
 	$(GOLANGCI) fmt
@@ -116,6 +120,10 @@ bench: ## measure everything in twenty minutes and write docs/performance.md (BE
 .PHONY: microbench
 microbench: ## run the Go benchmarks on a PostgreSQL of their own
 	$(WITHPG) go test -run='^$$' -bench=. -benchmem -timeout 30m $(PKG)
+
+.PHONY: chaos
+chaos: ## break truenorth on several hosts, and judge what it promises (CHAOS=--short: two minutes; CHAOS=--help)
+	@cd chaos && go build -o ../.tools/chaos . && ../.tools/chaos $(CHAOS)
 
 .PHONY: converge
 converge: ## play SEEDS (200) random histories under random faults, from SEED (1) on, until the mirror equals Polar

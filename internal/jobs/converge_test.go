@@ -6,17 +6,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/truenorth-dev/truenorth/internal/jobs"
+	"github.com/truenorth-dev/truenorth/internal/mirrorcheck"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/waittest"
@@ -194,34 +191,17 @@ func (s *stage) quiesce() {
 // compare holds the mirror's objects of a type against the fake's.
 func (s *stage) compare(objectType string) {
 	s.t.Helper()
-	there := s.w.fake.Objects(objectType)
 	here := map[string]json.RawMessage{}
 	for _, row := range all[json.RawMessage](s.w, fmt.Sprintf(`select doc from polar.%q where deleted_at is null`, objectType)) {
 		here[idOf(s.t, row)] = row
 	}
-	for _, id := range slices.Sorted(maps.Keys(there)) {
-		row, ok := here[id]
-		if !ok {
-			s.t.Errorf("%s %s: Polar has it, the mirror does not", objectType, id)
-			continue
-		}
-		var want, got map[string]any
-		if err := errors.Join(json.Unmarshal(there[id], &want), json.Unmarshal(row, &got)); err != nil {
-			s.t.Fatal(err)
-		}
-		for _, field := range slices.Sorted(maps.Keys(want)) {
-			if !reflect.DeepEqual(got[field], want[field]) {
-				s.t.Errorf("%s %s: %s is %v here, %v at Polar\n%s", objectType, id, field, got[field], want[field],
-					lines(all[string](s.w, fmt.Sprintf(`select concat_ws(' ', version_from, version_at, version_modified_at, tombstone) from polar.%q where id = $1`, objectType), id)))
-			}
-		}
-		if len(got) != len(want) {
-			s.t.Errorf("%s %s has %d fields here, %d at Polar", objectType, id, len(got), len(want))
-		}
-		delete(here, id)
+	differences := mirrorcheck.Objects(objectType, s.w.fake.Objects(objectType), here)
+	for _, difference := range differences {
+		s.t.Error(difference)
 	}
-	for id := range here {
-		s.t.Errorf("%s %s: the mirror has it, Polar does not", objectType, id)
+	if len(differences) > 0 {
+		s.t.Logf("versions of %s:\n%s", objectType, lines(all[string](s.w,
+			fmt.Sprintf(`select concat_ws(' ', id, version_from, version_at, version_modified_at, tombstone) from polar.%q order by id`, objectType))))
 	}
 }
 
@@ -267,73 +247,35 @@ func (s *stage) theUnlinkedAreListed() error {
 	return nil
 }
 
-// session is what the checks need of a checkout document.
-type session struct {
-	ID       string         `json:"id"`
-	Status   string         `json:"status"`
-	URL      string         `json:"url"`
-	Metadata map[string]any `json:"metadata"`
-	Created  time.Time      `json:"created_at"`
-}
-
-func (s *stage) sessions() []session {
+func (s *stage) sessions() []mirrorcheck.Session {
 	s.t.Helper()
-	var sessions []session
-	for _, document := range s.w.fake.Checkouts() {
-		var k session
-		if err := json.Unmarshal(document, &k); err != nil {
-			s.t.Fatal(err)
-		}
-		sessions = append(sessions, k)
+	sessions, err := mirrorcheck.ReadSessions(s.w.fake.Checkouts())
+	if err != nil {
+		s.t.Fatal(err)
 	}
 	return sessions
 }
 
 func (s *stage) noRequestHasTwoLiveSessions() {
 	s.t.Helper()
-	live := map[any]int{}
-	for _, k := range s.sessions() {
-		if request, ok := k.Metadata["truenorth_request"]; ok && (k.Status == "open" || k.Status == "confirmed" || k.Status == "succeeded") {
-			live[request]++
-		}
-	}
-	for request, n := range live {
-		if n > 1 {
-			s.t.Errorf("request %s has %d live sessions", request, n)
-		}
+	for _, double := range mirrorcheck.Doubles(s.sessions()) {
+		s.t.Error(double)
 	}
 }
 
 // requestsAgree holds every request against its session.
 func (s *stage) requestsAgree() {
 	s.t.Helper()
-	states := map[string]session{}
-	for _, k := range s.sessions() {
-		if request, ok := k.Metadata["truenorth_request"].(string); ok {
-			if known, twice := states[request]; !twice || k.Status == "succeeded" || known.Created.After(k.Created) {
-				states[request] = k
-			}
-		}
-	}
-	type row struct {
-		ID         uuid.UUID
-		State      string
-		CheckoutID *uuid.UUID `json:"checkout_id"`
-		Error      *string
-	}
+	var requests []mirrorcheck.Request
 	for _, text := range all[json.RawMessage](s.w, "select to_jsonb(r) from polar.checkout_request r") {
-		var r row
+		var r mirrorcheck.Request
 		if err := json.Unmarshal(text, &r); err != nil {
 			s.t.Fatal(err)
 		}
-		k, ok := states[r.ID.String()]
-		switch {
-		case !ok && r.State == "failed":
-		case !ok:
-			s.t.Errorf("request %s is %s and has no session", r.ID, r.State)
-		case r.State != k.Status || r.CheckoutID == nil || r.CheckoutID.String() != k.ID:
-			s.t.Errorf("request %s is %s with session %v, Polar has %s as %s", r.ID, r.State, r.CheckoutID, k.ID, k.Status)
-		}
+		requests = append(requests, r)
+	}
+	for _, difference := range mirrorcheck.Requests(requests, s.sessions()) {
+		s.t.Error(difference)
 	}
 }
 

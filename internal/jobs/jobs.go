@@ -243,7 +243,7 @@ func (r *Runner) Run(ctx context.Context, ready func()) error {
 	if err := r.store.AllowCheckoutFields(ctx, r.config.ExtraFields); err != nil {
 		return err
 	}
-	if err := r.store.Beat(ctx, r.id); err != nil {
+	if err := r.beat(ctx); err != nil {
 		return err
 	}
 	owns, err := r.store.OwnsRiver(ctx)

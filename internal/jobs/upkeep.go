@@ -23,7 +23,7 @@ func (r *Runner) keepHouse(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			case <-beat.C:
-				r.attempt(ctx, "showing a sign of life", func(ctx context.Context) error { return r.store.Beat(ctx, r.id) })
+				r.attempt(ctx, "showing a sign of life", r.beat)
 			}
 		}
 	}()
@@ -47,6 +47,19 @@ func (r *Runner) keepHouse(ctx context.Context) {
 		case <-upkeep.C:
 		}
 	}
+}
+
+// beat shows that this worker lives. The clock by which it does is looked at first: signs of life that are yet to come tell that
+// it has gone back, and then everything that was to be done by it would wait until it is there again.
+func (r *Runner) beat(ctx context.Context) error {
+	wentBack, mended, err := r.store.MendClock(ctx, store.Leases{Checkout: r.timing.checkoutLease, Reconcile: r.timing.leaseFor, Block: defaultBlock})
+	if err != nil {
+		return err
+	}
+	if wentBack > 0 {
+		r.logger.WarnContext(ctx, "the database's clock has gone back; what waited is due now", slog.Duration("by", wentBack), slog.Int64("mended", mended))
+	}
+	return r.store.Beat(ctx, r.id)
 }
 
 // healEvery is how often the list of the unlinked is looked over; also when a worker starts, as after an upgrade.

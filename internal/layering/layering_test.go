@@ -45,6 +45,7 @@ var layers = map[string]layer{
 	"internal/waittest":        {libraries: []string{}},
 	"internal/machinetest":     {libraries: []string{}},
 	"internal/releasetest":     {libraries: []string{}},
+	"internal/mirrorcheck":     {libraries: []string{}},
 	"internal/embeddedpg":      {libraries: []string{"github.com/fergusstrange/embedded-postgres"}},
 	"internal/store":           {ours: []string{"migrations"}},
 	"internal/store/storetest": {ours: []string{"internal/store", "migrations", "internal/embeddedpg"}},
@@ -63,6 +64,7 @@ var layers = map[string]layer{
 		"internal/store/storetest", "internal/polar", "internal/embeddedpg", "internal/polarfake",
 	}},
 	"tools":    {},
+	"chaos":    {ours: []string{"internal/polarfake", "internal/mirrorcheck"}}, // it judges from outside
 	"examples": {ours: []string{"."}, libraries: []string{pgx, uuid}},
 }
 
@@ -164,7 +166,7 @@ func referenceFaults(s source) []string {
 
 	home, _, _ := layerOf(s.dir)
 	seesDatabaseErrors := strings.HasPrefix(s.dir, "internal/store") || home == "examples" // an app's database is its own
-	readsEnvironment := home == "cmd" || home == "bench" || home == "examples" || testOnly(s.dir) ||
+	readsEnvironment := home == "cmd" || home == "bench" || home == "chaos" || home == "examples" || testOnly(s.dir) ||
 		s.dir == "internal/embeddedpg/withpg"
 
 	var list []string

@@ -140,8 +140,8 @@ func TestConstraintsAreNamed(t *testing.T) {
 
 func TestSqlcSeesRiversTablesAsTheyAre(t *testing.T) {
 	t.Parallel()
-	const columns = `select a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end
-		from pg_attribute a where a.attrelid = 'polar.river_job'::regclass and a.attnum > 0 and not a.attisdropped order by 1`
+	const columns = `select a.attrelid::regclass || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end
+		from pg_attribute a where a.attrelid in ('polar.river_job'::regclass, 'polar.river_leader'::regclass) and a.attnum > 0 and not a.attisdropped order by 1`
 	migrated := storetest.New(t)
 	described := storetest.Open(t, storetest.EmptyURL(t))
 	file, err := os.ReadFile("../../queries/river/schema.sql")

@@ -17,6 +17,35 @@ func (s *Store) Beat(ctx context.Context, workerID string) error {
 	return nil
 }
 
+// Leases are how long what is held by the clock lasts at most.
+type Leases struct {
+	Checkout, Reconcile time.Duration
+	Block               time.Duration // of all calls to Polar, after a 429 that does not say
+}
+
+// clockTolerance is how far the clock of another server may be behind, after a fail-over, without anybody caring.
+const clockTolerance = 2 * time.Second
+
+// MendClock looks whether the database's clock has gone back, and then makes due what would wait for the time of before. It is
+// to be called before Beat, which writes over what tells. wentBack is zero where the clock is well.
+func (s *Store) MendClock(ctx context.Context, leases Leases) (wentBack time.Duration, mended int64, err error) {
+	seconds, err := s.q.ClockWentBack(ctx, s.pool)
+	if err != nil {
+		return 0, 0, fmt.Errorf("looking at the clock: %w", interpret(err))
+	}
+	wentBack = time.Duration(seconds * float64(time.Second))
+	if wentBack < clockTolerance {
+		return 0, 0, nil
+	}
+	mended, err = s.q.ClockMend(ctx, s.pool, dbsqlc.ClockMendParams{
+		CheckoutLease: leases.Checkout, ReconcileLease: leases.Reconcile, LongestBlock: leases.Block,
+	})
+	if err != nil {
+		return 0, 0, fmt.Errorf("making due what waited for a clock that has gone back: %w", interpret(err))
+	}
+	return wentBack, mended, nil
+}
+
 // Leave takes a worker that stops from the list of the living.
 func (s *Store) Leave(ctx context.Context, workerID string) error {
 	if err := s.q.WorkerProcessForget(ctx, s.pool, workerID); err != nil {

@@ -25,3 +25,10 @@ create table polar.river_job (
     unique_key    bytea,
     unique_states bit(8)
 );
+
+create unlogged table polar.river_leader (
+    elected_at timestamptz not null,
+    expires_at timestamptz not null,
+    leader_id  text not null,
+    name       text primary key default 'default'
+);

@@ -24,7 +24,7 @@ func (q *Queries) APIBudgetBlock(ctx context.Context, db DBTX, seconds float64) 
 
 const aPIBudgetGet = `-- name: APIBudgetGet :one
 select b.tokens,
-       extract(epoch from now() - b.refilled_at)::float8 as age_seconds,
+       greatest(extract(epoch from now() - b.refilled_at), 0)::float8 as age_seconds,
        coalesce(extract(epoch from b.blocked_until - now()), 0)::float8 as blocked_seconds
   from polar.api_budget b
 `
@@ -44,10 +44,10 @@ func (q *Queries) APIBudgetGet(ctx context.Context, db DBTX) (APIBudgetGetRow, e
 
 const aPIBudgetTake = `-- name: APIBudgetTake :one
 update polar.api_budget b
-   set tokens = least($1::float8, b.tokens + extract(epoch from now() - b.refilled_at)::float8 * $2::float8) - $3::float8,
+   set tokens = least($1::float8, b.tokens + greatest(extract(epoch from now() - b.refilled_at), 0)::float8 * $2::float8) - $3::float8,
        refilled_at = now()
  where coalesce(b.blocked_until < now(), true)
-   and least($1::float8, b.tokens + extract(epoch from now() - b.refilled_at)::float8 * $2::float8) - $3::float8 >= $4::float8
+   and least($1::float8, b.tokens + greatest(extract(epoch from now() - b.refilled_at), 0)::float8 * $2::float8) - $3::float8 >= $4::float8
 returning b.tokens
 `
 
@@ -58,7 +58,8 @@ type APIBudgetTakeParams struct {
 	Reserve   float64
 }
 
-// Takes some of the requests that all processes share, if that leaves the reserve that this caller must not touch.
+// Takes some of the requests that all processes share, if that leaves the reserve that this caller must not touch. A clock that
+// has gone back takes nothing away.
 func (q *Queries) APIBudgetTake(ctx context.Context, db DBTX, arg APIBudgetTakeParams) (float64, error) {
 	row := db.QueryRow(ctx, aPIBudgetTake,
 		arg.Capacity,
@@ -69,6 +70,71 @@ func (q *Queries) APIBudgetTake(ctx context.Context, db DBTX, arg APIBudgetTakeP
 	var tokens float64
 	err := row.Scan(&tokens)
 	return tokens, err
+}
+
+const clockMend = `-- name: ClockMend :one
+with jobs as (
+    update polar.river_job j set scheduled_at = now()
+     where j.id in (select w.id from polar.river_job w
+                     where w.state in ('available', 'retryable', 'scheduled') and w.scheduled_at > now()
+                     order by w.id
+                       for update skip locked)
+    returning 1
+), running as (
+    update polar.river_job j set attempted_at = now()
+     where j.id in (select w.id from polar.river_job w where w.state = 'running' and w.attempted_at > now() order by w.id for update skip locked)
+    returning 1
+), requests as (
+    update polar.checkout_request r
+       set first_tried_at = least(r.first_tried_at, now()), posted_at = least(r.posted_at, now()), updated_at = least(r.updated_at, now()),
+           leased_until = least(r.leased_until, now() + $1::interval)
+     where r.id in (select w.id from polar.checkout_request w
+                     where w.state in ('queued', 'creating')
+                       and (greatest(w.first_tried_at, w.posted_at, w.updated_at) > now() or w.leased_until > now() + $1::interval)
+                     order by w.id
+                       for update skip locked)
+    returning 1
+), budget as (
+    update polar.api_budget b
+       set refilled_at = least(b.refilled_at, now()), blocked_until = least(b.blocked_until, now() + $2::interval)
+), reconciler as (
+    update polar.reconcile_lease l set until = now() + $3::interval where l.until > now() + $3::interval
+), relinked as (
+    update polar.relink r set done_at = now() where r.done_at > now()
+), leader as ( -- of River's, which holds its place for seconds
+    delete from polar.river_leader l where l.expires_at > now() + interval '1 minute'
+), living as ( -- and those who died are seen to be dead
+    update polar.worker_process p set seen_at = now()
+     where p.id in (select w.id from polar.worker_process w where w.seen_at > now() order by w.id for update skip locked)
+)
+select ((select count(*) from jobs) + (select count(*) from running) + (select count(*) from requests))::bigint as mended
+`
+
+type ClockMendParams struct {
+	CheckoutLease  time.Duration
+	LongestBlock   time.Duration
+	ReconcileLease time.Duration
+}
+
+// After the clock has gone back, what was written by the clock of before would wait as long. Whatever waits is due now, and
+// whatever was to last ends when it would if it had been written now: earlier than meant is harmless, an hour late is not.
+func (q *Queries) ClockMend(ctx context.Context, db DBTX, arg ClockMendParams) (int64, error) {
+	row := db.QueryRow(ctx, clockMend, arg.CheckoutLease, arg.LongestBlock, arg.ReconcileLease)
+	var mended int64
+	err := row.Scan(&mended)
+	return mended, err
+}
+
+const clockWentBack = `-- name: ClockWentBack :one
+select coalesce(extract(epoch from max(p.seen_at) - now()), 0)::float8 as seconds from polar.worker_process p
+`
+
+// By how much the clock has gone back since a worker's last sign of life: an hour's step, or a standby with another clock.
+func (q *Queries) ClockWentBack(ctx context.Context, db DBTX) (float64, error) {
+	row := db.QueryRow(ctx, clockWentBack)
+	var seconds float64
+	err := row.Scan(&seconds)
+	return seconds, err
 }
 
 const queueDepth = `-- name: QueueDepth :many
