@@ -67,6 +67,10 @@ docs: ## write docs/cli.md from the commands and what they print
 build: ## build the static programs into bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/ ./cmd/ingest ./cmd/worker ./cmd/truenorth
 
+.PHONY: build-chaos
+build-chaos: ## build the programs into bin/chaos/ with a clock that steps and points to be killed at (internal/testbuild)
+	go run ./internal/testbuild/build bin/chaos ./cmd/ingest ./cmd/worker ./cmd/truenorth
+
 .PHONY: bench
 bench: ## measure everything in twenty minutes and write docs/performance.md (BENCH=-short: a smoke run; BENCH=--help)
 	cd bench && go run . $(BENCH)

@@ -44,6 +44,7 @@ var layers = map[string]layer{
 	"internal/chromiumtest":    {ours: []string{"internal/machinetest"}, libraries: []string{chromedp}},
 	"internal/waittest":        {libraries: []string{}},
 	"internal/machinetest":     {libraries: []string{}},
+	"internal/testbuild":       {libraries: []string{}},
 	"internal/embeddedpg":      {libraries: []string{"github.com/fergusstrange/embedded-postgres"}},
 	"internal/store":           {ours: []string{"migrations"}},
 	"internal/store/storetest": {ours: []string{"internal/store", "migrations", "internal/embeddedpg"}},
