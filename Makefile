@@ -68,7 +68,7 @@ build: ## build the static programs into bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/ ./cmd/ingest ./cmd/worker ./cmd/truenorth
 
 .PHONY: build-chaos
-build-chaos: ## build the programs into bin/chaos/ with a clock that steps and points to be killed at (internal/testbuild)
+build-chaos: ## build the programs into bin/chaos/ with a clock that steps and points to die at
 	go run ./internal/testbuild/build bin/chaos ./cmd/ingest ./cmd/worker ./cmd/truenorth
 
 .PHONY: bench
@@ -82,6 +82,10 @@ microbench: ## run the Go benchmarks on a PostgreSQL of their own
 .PHONY: converge
 converge: ## play SEEDS (200) random histories under random faults, from SEED (1) on, until the mirror equals Polar
 	$(WITHPG) go test -count=1 -timeout 60m -parallel 6 -run '^TestConvergence$$' ./internal/jobs -args -seeds=$(SEEDS) -seed=$(SEED)
+
+.PHONY: crash
+crash: ## kill ingest, worker and truenorth at every point that the sources mark, and see that each goes on
+	$(WITHPG) go test -count=1 -timeout 15m -parallel 8 ./internal/crashpoint
 
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (10s) each
