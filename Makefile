@@ -113,6 +113,10 @@ vuln: $(GOVULNCHECK) ## look for known vulnerabilities in what is called (VULNDB
 			echo "left out: the database cannot be reached"; echo "$$said"; exit 0; \
 		else echo "$$said"; exit 1; fi; done
 
+.PHONY: build-chaos
+build-chaos: ## build the programs into bin/chaos/ with a clock that steps and points to die at
+	go run ./internal/testbuild/build bin/chaos ./cmd/ingest ./cmd/worker ./cmd/truenorth
+
 .PHONY: bench
 bench: ## measure everything in twenty minutes and write docs/performance.md (BENCH=-short: a smoke run; BENCH=--help)
 	cd bench && go run . $(BENCH)
@@ -128,6 +132,10 @@ chaos: ## break truenorth on several hosts, and judge what it promises (CHAOS=--
 .PHONY: converge
 converge: ## play SEEDS (200) random histories under random faults, from SEED (1) on, until the mirror equals Polar
 	$(WITHPG) go test -count=1 -timeout 60m -parallel 6 -run '^TestConvergence$$' ./internal/jobs -args -seeds=$(SEEDS) -seed=$(SEED)
+
+.PHONY: crash
+crash: ## kill ingest, worker and truenorth at every point that the sources mark, and see that each goes on
+	$(WITHPG) go test -count=1 -timeout 15m -parallel 8 ./internal/crashpoint
 
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (10s) each

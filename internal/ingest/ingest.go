@@ -17,6 +17,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
@@ -234,6 +235,7 @@ func (rc *Receiver) receive(rw http.ResponseWriter, r *http.Request, buffer *byt
 	}
 	d.Type, d.ObjectID, d.OccurredAt = envelope.Type, envelope.ObjectID, envelope.Timestamp
 
+	crashpoint.Here("receive.verified")
 	// Only what is verified takes a place: nobody without the secret can keep Polar out.
 	w := waiter{delivery: *d}
 	if rc.committer.tracer != nil {
@@ -245,6 +247,7 @@ func (rc *Receiver) receive(rw http.ResponseWriter, r *http.Request, buffer *byt
 		}
 		return verdict{status: http.StatusServiceUnavailable, body: `{"error":"cannot store the event now, try again"}`, reason: "store", cause: err}
 	}
+	crashpoint.Here("receive.unanswered")
 	v := verdict{status: http.StatusAccepted, body: `{"status":"stored"}`}
 	switch {
 	case w.again:

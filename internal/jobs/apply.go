@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/riverqueue/river"
 
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
@@ -50,10 +51,12 @@ type applyEventsWorker struct {
 func (w *applyEventsWorker) Work(ctx context.Context, job *river.Job[ApplyEventsArgs]) error {
 	started := time.Now()
 	r := w.runner
+	crashpoint.Here("apply.taken")
 	events, failed, err := r.applyBatch(ctx, job.Args, job.Attempt)
 	if err != nil || events == 0 {
 		return err
 	}
+	crashpoint.Here("apply.committed")
 	r.logger.InfoContext(ctx, "events applied", slog.Int64("job", job.ID), slog.Int("events", events), slog.Int("failed", len(failed)),
 		slog.Duration("took", time.Since(started)), slog.Duration("waited", started.Sub(job.CreatedAt)))
 	return nil
@@ -78,6 +81,7 @@ func (r *Runner) applyBatch(ctx context.Context, args ApplyEventsArgs, attempt i
 				return err
 			}
 			readAt, c = time.Now(), decodeEvents(taken)
+			crashpoint.Here("apply.read")
 			if beside, err = r.tracing.taken(ctx, tx, r.id); err != nil {
 				return err
 			}
@@ -112,6 +116,7 @@ func (r *Runner) applyEvents(ctx context.Context, events []store.Event) (failed 
 			return err
 		}
 		failed = append(failed, c.failures()...)
+		crashpoint.Here("apply.part_committed")
 		return nil
 	}, func(event store.Event, refused error) error {
 		r.logger.WarnContext(ctx, "event refused", slog.String("webhook_id", event.WebhookID), slog.String("type", event.Type), slog.String("error", refused.Error()))
@@ -335,10 +340,16 @@ func (r *Runner) applyChange(ctx context.Context, tx *store.Tx, c *change) error
 			toLink = append(toLink, ids...)
 		}
 	}
+	crashpoint.Here("apply.mirrored")
 	if err := r.linkCustomers(ctx, tx, toLink); err != nil {
 		return err
 	}
-	return r.settle(ctx, tx, c)
+	crashpoint.Here("apply.linked")
+	if err := r.settle(ctx, tx, c); err != nil {
+		return err
+	}
+	crashpoint.Here("apply.settled")
+	return nil
 }
 
 // mirrorChange brings into the mirror what a change says of one type of objects.
@@ -476,7 +487,12 @@ func (w *refreshObjectWorker) Work(ctx context.Context, job *river.Job[RefreshOb
 	if err != nil {
 		return r.later(err)
 	}
-	return r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyRead(ctx, tx, job.Args.ObjectType, &v) })
+	crashpoint.Here("refresh.read")
+	if err := r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyRead(ctx, tx, job.Args.ObjectType, &v) }); err != nil {
+		return err
+	}
+	crashpoint.Here("refresh.stored")
+	return nil
 }
 
 // later turns an error that only means waiting into a snooze, which uses up no attempt.

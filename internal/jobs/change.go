@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 )
 
 const (
@@ -33,7 +35,10 @@ func (r *Runner) tellOnce(ctx context.Context) time.Duration {
 	tellCtx, cancel := context.WithTimeout(ctx, jobTimeout)
 	defer cancel()
 	began := time.Now()
-	_, more, err := r.store.TellChanges(tellCtx, tellUsers, walkEvery)
+	told, more, err := r.store.TellChanges(tellCtx, tellUsers, walkEvery)
+	if told > 0 {
+		crashpoint.Here("tell.told")
+	}
 	took := time.Since(began)
 	switch {
 	case err != nil:

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/truenorth-dev/truenorth"
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
@@ -41,6 +42,7 @@ func (w *createCheckoutWorker) Work(ctx context.Context, job *river.Job[createCh
 		return err
 	}
 	trace.SpanFromContext(ctx).SetAttributes(attribute.Stringer("truenorth.checkout_request", id))
+	crashpoint.Here("checkout.taken")
 	claim, err := r.store.ClaimCheckoutRequest(ctx, id, job.ID, r.timing.checkoutLease, r.config.Patience)
 	if errors.Is(err, store.ErrNotFound) {
 		return r.whyNotClaimed(ctx, id)
@@ -48,11 +50,13 @@ func (w *createCheckoutWorker) Work(ctx context.Context, job *river.Job[createCh
 	if err != nil {
 		return err
 	}
+	crashpoint.Here("checkout.claimed")
 	started := time.Now()
 	wait, err := r.try(ctx, claim)
 	if err != nil {
 		return err
 	}
+	crashpoint.Here("checkout.tried")
 	if wait > 0 {
 		return river.JobSnooze(wait)
 	}
@@ -164,18 +168,22 @@ func (r *Runner) try(ctx context.Context, c store.Claim) (time.Duration, error) 
 	if err != nil {
 		return 0, r.store.FailCheckoutRequest(ctx, c, err.Error())
 	}
+	crashpoint.Here("customer.ensured")
 	if held, err := r.store.MarkPosting(ctx, c, customerID, r.timing.checkoutLease); err != nil || !held {
 		return 0, err
 	}
-	session, err := r.api.CreateCheckout(ctx, body)
+	crashpoint.Here("checkout.unsent")
+	session, err := r.api.CreateCheckout(crashpoint.WhenSent(ctx, "checkout.sent"), body)
 	if err != nil {
 		if polar.IsValidation(err) {
+			crashpoint.Here("checkout.refused")
 			return 0, r.store.FailCheckoutRequest(ctx, c, err.Error())
 		}
 		// What an earlier call left open stays open: the look before this one may have come too early to see its session.
 		c.Unresolved = c.Unresolved || polar.OutcomeUnknown(err)
 		return r.outcome(ctx, c, err)
 	}
+	crashpoint.Here("checkout.answered")
 	return 0, r.record(ctx, c, session, true)
 }
 
@@ -223,9 +231,14 @@ func (r *Runner) adopt(ctx context.Context, c store.Claim) (bool, error) {
 	if err != nil || adopted || !c.Unresolved {
 		return adopted && err == nil, err
 	}
+	crashpoint.Here("adopt.looking")
 	session, found, err := r.findSession(ctx, c)
-	if err != nil || !found {
+	if err != nil {
 		return false, err
+	}
+	crashpoint.Here("adopt.looked")
+	if !found {
+		return false, nil
 	}
 	r.logger.InfoContext(ctx, "adopting the session of an earlier try", slog.String("request", c.ID.String()), slog.String("checkout", session.ID.String()))
 	return true, r.record(ctx, c, session, false)
@@ -310,9 +323,11 @@ func (r *Runner) ensureCustomer(ctx context.Context, c store.Claim) (uuid.UUID, 
 			return r.unlessForbidden(ctx, found.ID, err)
 		}
 	}
-	created, err := r.api.CreateCustomer(ctx, polar.CustomerCreate{ExternalID: p.ExternalID, Email: p.Email, Name: p.Name})
+	crashpoint.Here("customer.unsent")
+	created, err := r.api.CreateCustomer(crashpoint.WhenSent(ctx, "customer.sent"), polar.CustomerCreate{ExternalID: p.ExternalID, Email: p.Email, Name: p.Name})
 	switch {
 	case err == nil:
+		crashpoint.Here("customer.answered")
 		v := customerVersion(created)
 		return created.ID, r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyRead(ctx, tx, typeCustomer, &v) })
 	case !polar.IsValidation(err):
@@ -386,7 +401,11 @@ func (r *Runner) record(ctx context.Context, c store.Claim, session polar.Checko
 				return err
 			}
 		}
-		return r.applyRead(ctx, tx, typeCheckout, &v)
+		if err := r.applyRead(ctx, tx, typeCheckout, &v); err != nil {
+			return err
+		}
+		crashpoint.Here("checkout.storing")
+		return nil
 	})
 	if other, ok := errors.AsType[*OtherOrganizationError](err); ok {
 		return r.store.FailCheckoutRequest(ctx, c, other.Error())

@@ -13,6 +13,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
@@ -53,6 +54,7 @@ func (w *watchEndpointWorker) Work(ctx context.Context, job *river.Job[WatchEndp
 	if err != nil {
 		return err
 	}
+	crashpoint.Here("endpoint.looked")
 	// What is lost until now is recorded before anything is changed at Polar.
 	if err := r.recordLook(ctx, report); err != nil || len(toEnable) == 0 {
 		return err
@@ -60,6 +62,7 @@ func (w *watchEndpointWorker) Work(ctx context.Context, job *river.Job[WatchEndp
 	if err := r.reenable(ctx, toEnable); err != nil {
 		return r.later(err)
 	}
+	crashpoint.Here("endpoint.enabled")
 	if report, err = r.lookAtEndpoint(ctx); err != nil {
 		return r.later(err)
 	}
@@ -112,7 +115,7 @@ func (r *Runner) mayReenable(ctx context.Context, report EndpointReport) (Endpoi
 
 func (r *Runner) reenable(ctx context.Context, endpoints []polar.Endpoint) error {
 	for _, e := range endpoints {
-		_, err := r.api.UpdateEndpoint(ctx, e.ID, polar.EndpointUpdate{Enabled: new(true)})
+		_, err := r.api.UpdateEndpoint(crashpoint.WhenSent(ctx, "endpoint.enabling"), e.ID, polar.EndpointUpdate{Enabled: new(true)})
 		if err != nil && !polar.IsForbidden(err) {
 			return fmt.Errorf("enabling endpoint %s again: %w", e.ID, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/riverqueue/river"
 
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
@@ -59,7 +60,8 @@ func (w *writeExternalIDWorker) Work(ctx context.Context, job *river.Job[WriteEx
 	if held, err := r.stillToWrite(ctx, id, user); err != nil || !held {
 		return err
 	}
-	written, err := r.api.SetCustomerExternalID(ctx, id, user)
+	crashpoint.Here("external_id.unsent")
+	written, err := r.api.SetCustomerExternalID(crashpoint.WhenSent(ctx, "external_id.sent"), id, user)
 	switch {
 	case polar.IsValidation(err):
 		return r.refuseExternalID(ctx, id, user, err.Error())
@@ -68,8 +70,13 @@ func (w *writeExternalIDWorker) Work(ctx context.Context, job *river.Job[WriteEx
 	case err != nil:
 		return r.later(err)
 	}
+	crashpoint.Here("external_id.answered")
 	v := customerVersion(written)
-	return r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyRead(ctx, tx, typeCustomer, &v) })
+	if err := r.store.InTx(ctx, func(tx *store.Tx) error { return r.applyRead(ctx, tx, typeCustomer, &v) }); err != nil {
+		return err
+	}
+	crashpoint.Here("external_id.stored")
+	return nil
 }
 
 // stillToWrite looks at the customer's first sessions at Polar once more: what is written there can never be taken

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
@@ -38,6 +39,7 @@ func Forget(ctx context.Context, s *store.Store, customer uuid.UUID, actor, reas
 	if f.Blanked, err = forgetRows(ctx, s, customer, actor, reason); err != nil {
 		return f, err
 	}
+	crashpoint.Here("forget.rows")
 	// From here on nothing new is stored of the customer, so what is found now is all there is. Events go a batch at a
 	// time: there may be many, and each is done for good.
 	count := func(n int64) {
@@ -90,6 +92,7 @@ func blankAll(ctx context.Context, s *store.Store, count func(int64), list func(
 		if err != nil {
 			return err
 		}
+		crashpoint.Here("forget.events")
 		count(n)
 		after = events[len(events)-1].Seq
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/riverqueue/river"
 
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
@@ -244,7 +245,9 @@ func (g *gapRun) take(ctx context.Context, deliveries []polar.Delivery) error {
 		})
 	}
 	if len(missed) > 0 {
+		crashpoint.Here("gaps.found")
 		stored, err := g.runner.store.StoreMissedEvents(ctx, missed)
+		crashpoint.Here("gaps.stored")
 		g.gaps.Stored += stored
 		if err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
@@ -67,7 +68,11 @@ func (w *linkCustomersWorker) Work(ctx context.Context, job *river.Job[LinkCusto
 		if err != nil {
 			return err
 		}
-		return w.runner.linkCustomers(ctx, tx, customers)
+		if err := w.runner.linkCustomers(ctx, tx, customers); err != nil {
+			return err
+		}
+		crashpoint.Here("link.asked")
+		return nil
 	})
 }
 

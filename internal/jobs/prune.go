@@ -8,6 +8,7 @@ import (
 
 	"github.com/riverqueue/river"
 
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
@@ -121,8 +122,10 @@ func (p *pruneRun) repeat(ctx context.Context, step func(tx *store.Tx) (more boo
 				return errPruningElsewhere
 			}
 			more, err = step(tx)
+			crashpoint.Here("prune.step")
 			return err
 		})
+		crashpoint.Here("prune.stepped")
 		if err != nil || !more {
 			return err
 		}

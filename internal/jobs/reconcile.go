@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/riverqueue/river"
 
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
@@ -97,6 +98,7 @@ func (w *reconcileWorker) Work(ctx context.Context, job *river.Job[ReconcileArgs
 		if err != nil {
 			return err
 		}
+		crashpoint.Here("sweep.started")
 		if over { // by an earlier piece of this job
 			if run.State == store.RunFailed {
 				failed = append(failed, fmt.Errorf("%s: %s", objectType, *run.Error))
@@ -229,6 +231,7 @@ func (r *Runner) sweep(ctx context.Context, holder string, run store.ReconcileRu
 			return s.end(ctx)
 		case err == nil:
 			failures = 0
+			crashpoint.Here("sweep.stepped")
 		case errors.Is(err, errPieceOver):
 			return run, true, nil
 		case ctx.Err() != nil: // the run stays, to be gone on with
@@ -278,10 +281,12 @@ func (s *sweep) tryStep(ctx context.Context) (done bool, err error) {
 
 // end ends a run that came to its end: failed all the same if something could not be repaired.
 func (s *sweep) end(ctx context.Context) (ended store.ReconcileRun, again bool, err error) {
+	crashpoint.Here("sweep.unended")
 	ended, err = s.runner.store.EndRun(ctx, s.run, s.unrepaired(), true)
 	if err != nil {
 		return s.run, false, err
 	}
+	crashpoint.Here("sweep.ended")
 	s.runner.logger.InfoContext(ctx, "sweep finished", slog.String("type", ended.ObjectType), slog.Int64("run", ended.ID), slog.Bool("full", ended.Full),
 		slog.Bool("dry_run", ended.DryRun), slog.Int64("seen", ended.Seen), slog.Int64("drifted", ended.Drifted), slog.Int64("benign", ended.Benign),
 		slog.Int64("repaired", ended.Repaired), slog.Int64("refreshed", ended.Refreshed), slog.Duration("took", ended.FinishedAt.Sub(ended.StartedAt)))

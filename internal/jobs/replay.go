@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
@@ -51,6 +52,7 @@ func Replay(ctx context.Context, s *store.Store, logger *slog.Logger, replay sto
 		if err != nil {
 			return report, err
 		}
+		crashpoint.Here("replay.batch")
 		replay.After, report.LastSeq = next, next
 		report.Events += int64(len(events))
 		report.Failed += int64(len(failed))

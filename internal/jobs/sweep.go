@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
@@ -166,7 +167,11 @@ func (s *sweep) advanceIn(ctx context.Context, tx *store.Tx, next sweepCursor, s
 		return fmt.Errorf("encoding the cursor: %w", err)
 	}
 	step.Cursor, step.Total, step.ListedUntil = encoded, int64(next.Total), next.Listed
-	return tx.AdvanceRun(ctx, s.run.ID, s.holder, *step)
+	if err := tx.AdvanceRun(ctx, s.run.ID, s.holder, *step); err != nil {
+		return err
+	}
+	crashpoint.Here("sweep.advanced")
+	return nil
 }
 
 func (s *sweep) moved(next sweepCursor, step store.RunStep) {

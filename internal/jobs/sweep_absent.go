@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/internal/polar"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
@@ -182,6 +183,7 @@ func (s *sweep) readEach(ctx context.Context, ids []uuid.UUID) (living []polar.D
 		}
 	}
 	if len(gone) > 0 {
+		crashpoint.Here("sweep.gone")
 		_, err = s.buryGone(ctx, gone, goneAt, record)
 	}
 	return living, err

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
@@ -124,6 +125,7 @@ func (r *Runner) returnWork(ctx context.Context) error {
 			return err
 		}
 		if returned > 0 || requeued > 0 || requests > 0 {
+			crashpoint.Here("upkeep.returning")
 			r.logger.WarnContext(ctx, "work without a worker was given to others", slog.Int64("jobs", returned),
 				slog.Int("events", requeued), slog.Int64("checkout_requests", requests))
 		}
@@ -166,7 +168,13 @@ func (r *Runner) relink(ctx context.Context) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	return r.store.InTx(ctx, func(tx *store.Tx) error { return r.linkCustomers(ctx, tx, ids) })
+	return r.store.InTx(ctx, func(tx *store.Tx) error {
+		if err := r.linkCustomers(ctx, tx, ids); err != nil {
+			return err
+		}
+		crashpoint.Here("link.due")
+		return nil
+	})
 }
 
 func (r *Runner) readDue(ctx context.Context) error {
@@ -174,5 +182,10 @@ func (r *Runner) readDue(ctx context.Context) error {
 	if err != nil || len(due) == 0 {
 		return err
 	}
-	return r.store.InTx(ctx, func(tx *store.Tx) error { return r.refresh(ctx, tx, typeCheckout, due) })
+	crashpoint.Here("expiry.due")
+	if err := r.store.InTx(ctx, func(tx *store.Tx) error { return r.refresh(ctx, tx, typeCheckout, due) }); err != nil {
+		return err
+	}
+	crashpoint.Here("expiry.asked")
+	return nil
 }

@@ -46,11 +46,13 @@ var layers = map[string]layer{
 	"internal/machinetest":     {libraries: []string{}},
 	"internal/releasetest":     {libraries: []string{}},
 	"internal/mirrorcheck":     {libraries: []string{}},
+	"internal/testbuild":       {libraries: []string{}},
 	"internal/embeddedpg":      {libraries: []string{"github.com/fergusstrange/embedded-postgres"}},
-	"internal/store":           {ours: []string{"migrations"}},
+	"internal/crashpoint":      {libraries: []string{pgx}},
+	"internal/store":           {ours: []string{"migrations", "internal/crashpoint"}},
 	"internal/store/storetest": {ours: []string{"internal/store", "migrations", "internal/embeddedpg"}},
-	"internal/ingest":          {ours: []string{"internal/store", "internal/polar"}},
-	"internal/jobs":            {ours: []string{"internal/store", "internal/polar", "."}},
+	"internal/ingest":          {ours: []string{"internal/store", "internal/polar", "internal/crashpoint"}},
+	"internal/jobs":            {ours: []string{"internal/store", "internal/polar", "internal/crashpoint", "."}},
 	"internal/console":         {ours: []string{"internal/store", "internal/jobs", "."}},
 	"internal/httpapi":         {ours: []string{"internal/store", "."}},
 	"internal/layering":        {libraries: []string{}},
@@ -167,7 +169,7 @@ func referenceFaults(s source) []string {
 	home, _, _ := layerOf(s.dir)
 	seesDatabaseErrors := strings.HasPrefix(s.dir, "internal/store") || home == "examples" // an app's database is its own
 	readsEnvironment := home == "cmd" || home == "bench" || home == "chaos" || home == "examples" || testOnly(s.dir) ||
-		s.dir == "internal/embeddedpg/withpg"
+		s.dir == "internal/embeddedpg/withpg" || s.dir == "internal/crashpoint" // whose test build a test tells where to die
 
 	var list []string
 

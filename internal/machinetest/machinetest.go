@@ -1,4 +1,4 @@
-// Package machinetest gives tests what a machine has: the programs that some need besides Go, and free addresses.
+// Package machinetest gives tests what a machine has: the programs that some need besides Go, free addresses, and processes.
 package machinetest
 
 import (

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 	"unsafe"
 
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/internal/store/internal/dbsqlc"
 )
 
@@ -40,6 +41,7 @@ func insertEvents(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX, delive
 	if len(deliveries) == 1 {
 		d := deliveries[0]
 		body, exact := bodyText(d.Body)
+		crashpoint.Here("receive.one_unstored")
 		n, err := q.EventInsert(ctx, db, dbsqlc.EventInsertParams{
 			WebhookID: d.WebhookID, Type: d.Type, ObjectID: d.ObjectID, OccurredAt: storable(d.OccurredAt), Body: body, BodyBytes: exact,
 			Metadata: metadata, Notify: wake,
@@ -48,6 +50,7 @@ func insertEvents(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX, delive
 			return Stored{}, fmt.Errorf("inserting an event: %w", interpret(err))
 		}
 		if n == 1 {
+			crashpoint.Here("receive.one_stored")
 			return Stored{New: 1}, nil
 		}
 	}
@@ -61,13 +64,16 @@ func insertEvents(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX, delive
 		params.OccurredAts[i] = storable(d.OccurredAt)
 		params.Bodies[i], params.BodyBytes[i] = bodyText(d.Body)
 	}
+	crashpoint.Here("receive.many_unstored")
 	row, err := q.EventInsertMany(ctx, db, params)
 	if err != nil {
 		return Stored{}, fmt.Errorf("inserting %d events: %w", len(deliveries), interpret(err))
 	}
+	crashpoint.Here("receive.many_stored")
 	stored := Stored{New: int(row.Stored), Known: row.Known, Again: row.Again}
 	// A body may also have gone between that statement's snapshot and its lock.
 	if len(row.Bodiless)+len(row.Again) > 0 {
+		crashpoint.Here("receive.bodiless")
 		restored, err := q.EventRestoreMany(ctx, db, dbsqlc.EventRestoreManyParams{
 			WebhookIds: params.WebhookIds, Bodies: params.Bodies, BodyBytes: params.BodyBytes, Notify: wake,
 		})

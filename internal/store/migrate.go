@@ -16,6 +16,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
 
+	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/migrations"
 )
 
@@ -57,11 +58,13 @@ func (s *Store) MigrateTelling(ctx context.Context, logger *slog.Logger, begins 
 			}
 			step := Migration{Line: "truenorth", Version: p.Source.Version}
 			begins(step)
+			crashpoint.Here("migrate.step")
 			if err := upPatiently(ctx, m.ours, logger); err != nil {
 				return fmt.Errorf("migrating schema %s to version %d: %w", Schema, step.Version, interpret(err))
 			}
 			done = append(done, step)
 		}
+		crashpoint.Here("migrate.unroled")
 		missing, err := makeRoles(ctx, m.conn)
 		if len(missing) > 0 {
 			logger.WarnContext(ctx, "roles are missing, as this user has no CREATEROLE: create them and migrate again, or let the programs connect as the owner",
@@ -114,8 +117,7 @@ type migrators struct {
 
 func (s *Store) holdingMigrationLock(ctx context.Context, do func(context.Context, migrators) error, logger *slog.Logger) error {
 	// A connection of its own holds the lock: it must not be one that the migrations need.
-	config := s.pool.Config().ConnConfig.Copy()
-	holder, err := pgx.ConnectConfig(ctx, config)
+	holder, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
 	if err != nil {
 		return fmt.Errorf("connecting: %w", interpret(err))
 	}
@@ -131,7 +133,9 @@ func (s *Store) holdingMigrationLock(ctx context.Context, do func(context.Contex
 		return fmt.Errorf("creating schema %s: %w", Schema, interpret(err))
 	}
 
-	pool, err := pgxpool.NewWithConfig(ctx, s.pool.Config())
+	config := s.pool.Config()
+	crashpoint.AfterStatements(config.ConnConfig, "migrate.statement")
+	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return fmt.Errorf("opening the pool: %w", interpret(err))
 	}

@@ -36,7 +36,7 @@ func TestMigrationsAndSchemaFileGiveTheSameSchema(t *testing.T) {
 	if _, err := fromFile.Pool().Exec(ctx, string(file)); err != nil {
 		t.Fatalf("applying schema.sql: %v", err)
 	}
-	if diff := cmp.Diff(describe(t, fromFile), describe(t, migrated)); diff != "" {
+	if diff := cmp.Diff(storetest.Describe(t, fromFile), storetest.Describe(t, migrated)); diff != "" {
 		t.Errorf("schema.sql and migrations/ differ (-schema.sql +migrations):\n%s", diff)
 	}
 }
@@ -54,7 +54,7 @@ func TestMigrationsGoUpDownAndUpAgain(t *testing.T) {
 	if diff := cmp.Diff(ours, told); diff != "" {
 		t.Errorf("other steps were told of than were made (-made +told):\n%s", diff)
 	}
-	first := describe(t, s)
+	first := storetest.Describe(t, s)
 	// An event whose body is no longer kept is no reason to stay.
 	if _, err := s.Pool().Exec(ctx, "insert into polar.event_log (webhook_id, type, batch) values ('bodiless', 'order.paid', 0)"); err != nil {
 		t.Fatal(err)
@@ -62,7 +62,7 @@ func TestMigrationsGoUpDownAndUpAgain(t *testing.T) {
 	if err := s.MigrateDown(ctx, quiet); err != nil {
 		t.Fatalf("migrating down: %v", err)
 	}
-	for _, line := range describe(t, s) {
+	for _, line := range storetest.Describe(t, s) {
 		if !strings.Contains(line, "river_") && !strings.Contains(line, "schema_version") {
 			t.Errorf("left behind by the way down: %s", line)
 		}
@@ -70,7 +70,7 @@ func TestMigrationsGoUpDownAndUpAgain(t *testing.T) {
 	if _, err := s.Migrate(ctx, quiet); err != nil {
 		t.Fatalf("migrating up again: %v", err)
 	}
-	if diff := cmp.Diff(first, describe(t, s)); diff != "" {
+	if diff := cmp.Diff(first, storetest.Describe(t, s)); diff != "" {
 		t.Errorf("the second way up gave another schema:\n%s", diff)
 	}
 	steps, err = s.Migrate(ctx, quiet)
@@ -154,31 +154,6 @@ func TestSqlcSeesRiversTablesAsTheyAre(t *testing.T) {
 	if diff := cmp.Diff(column[string](t, described, columns), column[string](t, migrated, columns)); diff != "" {
 		t.Errorf("queries/river/schema.sql and River's migrations differ (-file +River):\n%s", diff)
 	}
-}
-
-// describe lists everything in schema polar, a line each.
-func describe(t *testing.T, s *store.Store) []string {
-	t.Helper()
-	return column[string](t, s, `
-		select 'column ' || c.relname || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
-		       || case when a.attnotnull then ' not null' else '' end || ' ' || a.attgenerated::text || a.attidentity::text || a.attcompression::text
-		       || coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '')
-		       || coalesce(' -- ' || col_description(c.oid, a.attnum), '')
-		  from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-		  left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
-		 where c.relnamespace = 'polar'::regnamespace and c.relkind in ('r', 'v')
-		union all
-		select 'relation ' || c.relname || ' ' || c.relkind::text || ' ' || coalesce(c.reloptions::text, '') || coalesce(' -- ' || obj_description(c.oid, 'pg_class'), '')
-		  from pg_class c where c.relnamespace = 'polar'::regnamespace and c.relkind in ('r', 'v', 'S')
-		union all
-		select 'view ' || c.relname || ' ' || pg_get_viewdef(c.oid) from pg_class c where c.relnamespace = 'polar'::regnamespace and c.relkind = 'v'
-		union all
-		select 'index ' || pg_get_indexdef(i.indexrelid) from pg_index i join pg_class c on c.oid = i.indexrelid where c.relnamespace = 'polar'::regnamespace
-		union all
-		select 'constraint ' || conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid) from pg_constraint where connamespace = 'polar'::regnamespace
-		union all
-		select 'function ' || pg_get_functiondef(p.oid) || coalesce(' -- ' || obj_description(p.oid, 'pg_proc'), '') from pg_proc p where p.pronamespace = 'polar'::regnamespace
-		order by 1`)
 }
 
 // column reads the first column of a query.
