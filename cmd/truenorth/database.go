@@ -29,7 +29,7 @@ func (migrateCommand) about() about {
 			{"truenorth migrate", "before the programs of a new release start"},
 			{"truenorth migrate --restored", "after a restore, see docs/backup.md"},
 		},
-		prints:   []document{{value: migrated{}}},
+		prints: []document{{value: migrated{}}},
 	}
 }
 

@@ -73,7 +73,8 @@ func newArchived(w *world) *archived {
 	}
 	w.t.Cleanup(func() { _ = os.RemoveAll(a.dir) })
 	log := filepath.Join(a.dir, "log")
-	if err := errors.Join(os.Mkdir(log, 0o777), os.Chmod(log, 0o777), os.Chmod(a.dir, 0o755)); err != nil { //nolint:gosec // the server is another user
+	// The server is another user.
+	if err := errors.Join(os.Mkdir(log, 0o777), os.Chmod(log, 0o777), os.Chmod(a.dir, 0o755)); err != nil {
 		w.t.Fatal(err)
 	}
 	a.server, err = embeddedpg.Start(w.t.Context(), embeddedpg.Options{Settings: map[string]string{"archive_mode": "on", "archive_command": "cp %p " + log + "/%f"}})
