@@ -68,7 +68,7 @@ type Change struct {
 // What ends Changes besides the database's own errors.
 var (
 	// ErrChangesRemoved: changes after the cursor have been removed, for they were older than EVENT_RETENTION of the worker,
-	// and than seven days. Read what all users may use (polar.told_access) anew, and go on from the newest change of before.
+	// and than seven days; or the database was restored to a time before the cursor. Read what all users may use (polar.told_access) anew, and go on from the newest change of before.
 	ErrChangesRemoved = errors.New("changes after the cursor have been removed: read NewestChange, then polar.told_access, and go on from there")
 )
 
@@ -141,7 +141,7 @@ func (c *Client) NewestChange(ctx context.Context) (int64, error) {
 func (c *Client) readChanges(ctx context.Context, cursor int64) ([]Change, error) {
 	// One statement sees the changes and how far back they reach at one moment.
 	rows, err := c.pool.Query(ctx, `
-		select t.removed_until,
+		select t.removed_until, case when pg_is_in_recovery() then $1 else greatest(t.removed_until, (select max(m.id) from polar.change m)) end,
 		       coalesce(c.id, 0), coalesce(c.kind, ''), coalesce(c.local_user_id, ''), coalesce(c.customer_id, $3),
 		       coalesce(c.at, '0001-01-01 00:00:00+00'), coalesce(c.access_kind, ''), coalesce(c.object_id, $3), coalesce(c.product_id, $3),
 		       coalesce(c.benefit_id, $3), coalesce(c.subscription_id, $3), coalesce(c.order_id, $3),
@@ -155,6 +155,7 @@ func (c *Client) readChanges(ctx context.Context, cursor int64) ([]Change, error
 	}
 	type row struct {
 		RemovedUntil int64
+		Newest       int64 // unless this is a standby, which lags
 		Change
 	}
 	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[row])
@@ -165,6 +166,9 @@ func (c *Client) readChanges(ctx context.Context, cursor int64) ([]Change, error
 	for _, r := range found {
 		if cursor < r.RemovedUntil {
 			return nil, fmt.Errorf("%w: the cursor is %d, and they are kept after %d", ErrChangesRemoved, cursor, r.RemovedUntil)
+		}
+		if cursor > r.Newest {
+			return nil, fmt.Errorf("%w: the cursor is %d, and the newest change is %d, so the database was restored to an earlier time", ErrChangesRemoved, cursor, r.Newest)
 		}
 		if r.ID != 0 {
 			changes = append(changes, r.Change)

@@ -19,7 +19,8 @@ type Results struct {
 
 	LinkedWorkerRSS float64 `json:"linked_worker_peak_rss_mib"`
 
-	Large *Large `json:"-"` // has a file of its own
+	Large    *Large    `json:"-"` // has a file of its own
+	Migrated *Migrated `json:"-"` // is told as it goes
 }
 
 func (r *Results) received(subject string, connections, size int) *Received {

@@ -71,6 +71,7 @@ var parts = []part{
 	{name: "create", about: "from the commit of a checkout request to its URL", measure: (*bench).create},
 	{name: "sweep", about: "the mirror compared with Polar's lists", measure: (*bench).sweep},
 	{name: partLarge, about: "with ten million stored events, beside an empty database; and the plans of the queries (only if asked for)", measure: (*bench).large, asked: true},
+	{name: "migrate", about: "how long anybody waits while the schema of the release before is migrated (only if asked for)", measure: (*bench).migrate, asked: true},
 }
 
 // partLarge has a report of its own.

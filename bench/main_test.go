@@ -2,12 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/truenorth-dev/truenorth/internal/releasetest"
 )
 
 // TestMain lets the subjects be served by the test's own binary, as they are by the program's.
@@ -81,6 +84,7 @@ func TestSmokeRunMeasuresEveryPartAndLosesNothing(t *testing.T) {
 	}
 
 	checkLarge(t, o, r.Large)
+	checkMigrated(t, o, r.Migrated)
 
 	var stored Results
 	numbers, err := os.ReadFile(filepath.Join(out, "performance.json"))
@@ -191,5 +195,20 @@ func TestFlagsThatMakeNoSenseAreRefused(t *testing.T) {
 	}
 	if o, err := readOptions(nil, io.Discard); err != nil || o.out != "../docs" {
 		t.Errorf("a whole run would write to %q (%v), want the documentation", o.out, err)
+	}
+}
+
+// checkMigrated sees that the migration was crossed with traffic; the run itself fails where somebody waited for too long.
+func checkMigrated(t *testing.T, o options, m *Migrated) {
+	t.Helper()
+	if m == nil {
+		if err := releasetest.Build(t.Context(), ".", t.TempDir()); !errors.Is(err, releasetest.ErrNoHistory) {
+			t.Errorf("the migration was not measured, and the release before could be built: %v", err)
+		}
+		return
+	}
+	if m.Rows != int64(o.migrated) || len(m.Steps) == 0 || m.Took <= 0 || m.Received < m.Before.Deliveries.Count || m.Before.Deliveries.Count == 0 ||
+		m.During.Deliveries.Count == 0 || m.Held.Table == "" || m.Wait > m.Bound {
+		t.Errorf("migrating came to %+v", m)
 	}
 }

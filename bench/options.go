@@ -38,6 +38,8 @@ type options struct {
 	largeApply int
 	plansOnly  bool
 	soak       time.Duration
+	calm       time.Duration
+	migrated   int // rows that migrate migrates
 }
 
 // What the goals speak of.
@@ -80,18 +82,20 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.checkouts, "checkouts", 200, "checkouts that are created")
 	flags.StringVar(&customers, "customers", "100000", "numbers of customers that are swept")
 	flags.IntVar(&o.flatEvents, "flat-events", 200_000, "events that go through while memory is watched")
-	flags.IntVar(&o.rows, "rows", 10_000_000, "stored events of large; ten million take 20 GB of disk")
+	flags.IntVar(&o.rows, "rows", 10_000_000, "stored events of large and of migrate; ten million take 20 GB of disk")
 	flags.BoolVar(&o.plansOnly, "plans", false, "of large only the plans, for work on a query")
 	flags.DurationVar(&o.soak, "soak", 20*time.Second, "of large: of receiving, before it is measured for the second time")
+	flags.DurationVar(&o.calm, "calm", 20*time.Second, "of migrate: of traffic before it")
 	flags.IntVar(&o.largeApply, "large-apply", 40_000, "events that large applies")
 	if err := flags.Parse(args); err != nil {
 		return options{}, fmt.Errorf("reading the flags: %w", err)
 	}
+	o.migrated = o.rows
 	if o.short {
 		connections, sizes, rates = "1,256", "2000", "20,100"
 		o.rounds, o.focusRounds, o.longRounds, o.duration, o.warm = 1, 1, 1, 300*time.Millisecond, 50*time.Millisecond
 		o.events, o.flatEvents, o.seconds, o.checkouts, customers = 800, 2560, 1, 5, "500"
-		o.rows, o.largeApply, o.soak = 4800, 320, 100*time.Millisecond
+		o.rows, o.largeApply, o.soak, o.calm, o.migrated = 4800, 320, 100*time.Millisecond, time.Second, 100_000
 	}
 	if large {
 		customers, o.flatEvents = customers+",1000000", 1_000_000

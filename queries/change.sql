@@ -2,12 +2,26 @@
 select t.told::integer as told, t.more::boolean as more from polar.tell_changes(@max_users::integer, @walk_every::interval) t;
 
 -- name: ChangeList :one
--- The next changes after one, each as an object with the table's column names; the id of the last of them, and up to which they
--- are kept no more.
-select n.changes, n.last, t.removed_until
+-- The next changes after one, each as an object with the table's column names; the id of the last of them, up to which they
+-- are kept no more, and the newest there is, unless this is a standby, which lags.
+select n.changes, n.last, t.removed_until,
+       case when pg_is_in_recovery() then @after_id::bigint else greatest(t.removed_until, (select max(m.id) from polar.change m)) end::bigint as newest
   from polar.change_teller t
  cross join (select coalesce(jsonb_agg(to_jsonb(c) order by c.id), '[]')::jsonb as changes, coalesce(max(c.id), @after_id::bigint)::bigint as last
                from (select * from polar.change o where o.id > @after_id::bigint order by o.id limit @max_rows::integer) c) n;
+
+-- name: ChangeLeap :one
+-- Ids go on far beyond all that were ever given, and cursors before that are told that they have missed something. Nobody tells
+-- meanwhile.
+with held as materialized (
+    select pg_advisory_xact_lock(hashtextextended('polar:tell', 0))
+), far as materialized (
+    select greatest(t.removed_until, (select max(c.id) from polar.change c)) + @leap::bigint as id from held cross join polar.change_teller t
+), leapt as materialized (
+    select setval(pg_get_serial_sequence('polar.change', 'id'), f.id) as id from far f
+)
+update polar.change_teller t set removed_until = l.id from leapt l
+returning t.removed_until;
 
 -- name: ChangeDueCount :one
 select count(*)::bigint as changes, coalesce(extract(epoch from now() - min(n.due_at)), 0)::float8 as oldest_seconds

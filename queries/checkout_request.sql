@@ -16,6 +16,12 @@ select polar.create_checkout(@params::jsonb, sqlc.narg('key')::text)::uuid as id
 -- Has the jobs that are written by SQL in this transaction bear its trace; see the default of river_job.metadata.
 select set_config('polar.traceparent', @traceparent::text, true);
 
+-- name: CheckoutRequestDoubt :execrows
+-- Polar may have made sessions for those that wait since the moment that the database was restored to.
+update polar.checkout_request r
+   set posted_at = r.created_at, leased_until = null, updated_at = now()
+ where r.state in ('queued', 'creating');
+
 -- name: CheckoutRequestFail :execrows
 update polar.checkout_request r
    set state = 'failed', error = @error::text, leased_until = null, posted_at = null, updated_at = now()

@@ -13,46 +13,65 @@ import (
 	"time"
 
 	"github.com/truenorth-dev/truenorth/cmd/internal/program"
+	"github.com/truenorth-dev/truenorth/internal/jobs"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
-type migrateCommand struct{}
+type migrateCommand struct {
+	Restored bool `help:"The database was just restored from a backup, and no program works on it yet: look for a session at Polar before one is made for a checkout request that waits, and end the cursors of the change feed."`
+}
 
 func (migrateCommand) about() about {
 	return about{
-		text:     "It makes the database roles of docs/roles.md too, where this user may.",
-		needs:    "DATABASE_URL",
-		examples: []example{{"truenorth migrate", "before the programs of a new release start"}},
-		prints:   []document{{value: migrated{}}},
+		text:  "It makes the database roles of docs/roles.md too, where this user may.",
+		needs: "DATABASE_URL",
+		examples: []example{
+			{"truenorth migrate", "before the programs of a new release start"},
+			{"truenorth migrate --restored", "after a restore, see docs/backup.md"},
+		},
+		prints: []document{{value: migrated{}}},
 	}
 }
 
 // migrated is what was done to the schema.
 type migrated struct {
-	Steps []store.Migration `json:"steps"`
+	Steps    []store.Migration `json:"steps"`
+	Requests *int64            `json:"requests_in_doubt,omitempty"` // with --restored: requests that wait
 }
 
 // Run migrates, and names each step before it begins: one that rewrites many rows may take its time.
-func (migrateCommand) Run(ctx context.Context, e *environment) error {
+func (c migrateCommand) Run(ctx context.Context, e *environment) error {
 	s, err := e.openStore()
 	if err != nil {
 		return err
 	}
 	defer s.Close()
 	bar := newProgress(e)
-	steps, err := s.MigrateTelling(ctx, program.NewLogger(e.stderr, slog.LevelWarn, "truenorth"), func(next store.Migration) {
+	logger := program.NewLogger(e.stderr, slog.LevelWarn, "truenorth")
+	steps, err := s.MigrateTelling(ctx, logger, func(next store.Migration) {
 		bar.step(fmt.Sprintf("migrating %s to version %d", next.Line, next.Version))
 	})
 	bar.close()
 	if err != nil {
 		return err
 	}
-	return e.print(migrated{append([]store.Migration{}, steps...)}, func(w io.Writer) error {
+	done := migrated{Steps: append([]store.Migration{}, steps...)}
+	if c.Restored {
+		requests, err := jobs.Restored(ctx, s, logger)
+		if err != nil {
+			return err
+		}
+		done.Requests = &requests
+	}
+	return e.print(done, func(w io.Writer) error {
 		for _, step := range steps {
 			fmt.Fprintf(w, "migrated %s to version %d\n", step.Line, step.Version)
 		}
 		if len(steps) == 0 {
 			fmt.Fprintln(w, "the schema is the newest already")
+		}
+		if done.Requests != nil {
+			fmt.Fprintf(w, "%d checkout requests wait, and are looked for at Polar first; cursors of the change feed have ended\n", *done.Requests)
 		}
 		return nil
 	})

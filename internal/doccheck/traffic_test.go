@@ -76,6 +76,13 @@ func (w *world) flow() *traffic {
 
 const trafficPause = 20 * time.Millisecond
 
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
 func (f *traffic) deliver(ctx context.Context) {
 	route := "http://" + f.world.ports["127.0.0.1:8080"] + "/webhooks/polar"
 	for ctx.Err() == nil {
@@ -91,7 +98,7 @@ func (f *traffic) deliver(ctx context.Context) {
 				f.refused++
 			}
 			f.mu.Unlock()
-			time.Sleep(trafficPause)
+			pause(ctx, trafficPause)
 			if taken || ctx.Err() != nil {
 				break
 			}
@@ -129,7 +136,7 @@ func (f *traffic) ask(ctx context.Context, pool *pgxpool.Pool) {
 			f.world.t.Errorf("an app's transaction failed: %v", err)
 			return
 		}
-		time.Sleep(10 * trafficPause)
+		pause(ctx, 10*trafficPause)
 	}
 }
 

@@ -295,9 +295,9 @@ func (a *api) getChanges(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if after < page.RemovedUntil {
+	if after < page.RemovedUntil || after > page.Newest {
 		return &problem{
-			Status: http.StatusGone, Kind: "changes-removed", Title: "Changes after the cursor are not kept any more",
+			Status: http.StatusGone, Kind: "changes-removed", Title: "Changes after the cursor are not kept any more, or were lost in a restore",
 			Detail: "ask for the cursor to go on from (GET /v1/changes without after), then read anew what your users may use",
 		}
 	}

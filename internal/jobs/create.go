@@ -276,10 +276,14 @@ func (r *Runner) findSession(ctx context.Context, c store.Claim) (session polar.
 			}
 		}
 		if page >= list.MaxPage {
-			break
+			return polar.Checkout{}, false, nil
 		}
 	}
-	return polar.Checkout{}, false, nil
+	// Nor must a list that was not read to its end.
+	return polar.Checkout{}, false, &polar.APIError{
+		Method: http.MethodGet, Path: "/v1/checkouts/", Status: http.StatusOK,
+		Err: fmt.Errorf("none of the newest %d sessions is of this request, and it may have an older one: run `truenorth reconcile checkout`", mostPages*polar.MaxPageSize),
+	}
 }
 
 func errLostClaim(held bool) error {

@@ -33,6 +33,7 @@ type ChangePage struct {
 	Changes      json.RawMessage // an array with an object for each row, named as the table's columns
 	Last         int64           // id of the last of them; where there is none, the one that was asked after
 	RemovedUntil int64           // up to which ids changes are not kept any more
+	Newest       int64           // id of the newest there is
 }
 
 // ReadChanges gives the next changes after one, at most limit. Errors: ErrOlderSchema.

@@ -45,8 +45,30 @@ func (q *Queries) ChangeDueOfGoneUsers(ctx context.Context, db DBTX, maxRows int
 	return err
 }
 
+const changeLeap = `-- name: ChangeLeap :one
+with held as materialized (
+    select pg_advisory_xact_lock(hashtextextended('polar:tell', 0))
+), far as materialized (
+    select greatest(t.removed_until, (select max(c.id) from polar.change c)) + $1::bigint as id from held cross join polar.change_teller t
+), leapt as materialized (
+    select setval(pg_get_serial_sequence('polar.change', 'id'), f.id) as id from far f
+)
+update polar.change_teller t set removed_until = l.id from leapt l
+returning t.removed_until
+`
+
+// Ids go on far beyond all that were ever given, and cursors before that are told that they have missed something. Nobody tells
+// meanwhile.
+func (q *Queries) ChangeLeap(ctx context.Context, db DBTX, leap int64) (int64, error) {
+	row := db.QueryRow(ctx, changeLeap, leap)
+	var removed_until int64
+	err := row.Scan(&removed_until)
+	return removed_until, err
+}
+
 const changeList = `-- name: ChangeList :one
-select n.changes, n.last, t.removed_until
+select n.changes, n.last, t.removed_until,
+       case when pg_is_in_recovery() then $1::bigint else greatest(t.removed_until, (select max(m.id) from polar.change m)) end::bigint as newest
   from polar.change_teller t
  cross join (select coalesce(jsonb_agg(to_jsonb(c) order by c.id), '[]')::jsonb as changes, coalesce(max(c.id), $1::bigint)::bigint as last
                from (select id, kind, local_user_id, customer_id, at, access_kind, object_id, product_id, benefit_id, subscription_id, order_id, until, again, reason, request_id, checkout_id, key from polar.change o where o.id > $1::bigint order by o.id limit $2::integer) c) n
@@ -56,14 +78,20 @@ type ChangeListRow struct {
 	Changes      json.RawMessage
 	Last         int64
 	RemovedUntil int64
+	Newest       int64
 }
 
-// The next changes after one, each as an object with the table's column names; the id of the last of them, and up to which they
-// are kept no more.
+// The next changes after one, each as an object with the table's column names; the id of the last of them, up to which they
+// are kept no more, and the newest there is, unless this is a standby, which lags.
 func (q *Queries) ChangeList(ctx context.Context, db DBTX, afterID int64, maxRows int32) (ChangeListRow, error) {
 	row := db.QueryRow(ctx, changeList, afterID, maxRows)
 	var i ChangeListRow
-	err := row.Scan(&i.Changes, &i.Last, &i.RemovedUntil)
+	err := row.Scan(
+		&i.Changes,
+		&i.Last,
+		&i.RemovedUntil,
+		&i.Newest,
+	)
 	return i, err
 }
 

@@ -156,6 +156,21 @@ func (q *Queries) CheckoutRequestCreate(ctx context.Context, db DBTX, params jso
 	return id, err
 }
 
+const checkoutRequestDoubt = `-- name: CheckoutRequestDoubt :execrows
+update polar.checkout_request r
+   set posted_at = r.created_at, leased_until = null, updated_at = now()
+ where r.state in ('queued', 'creating')
+`
+
+// Polar may have made sessions for those that wait since the moment that the database was restored to.
+func (q *Queries) CheckoutRequestDoubt(ctx context.Context, db DBTX) (int64, error) {
+	result, err := db.Exec(ctx, checkoutRequestDoubt)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const checkoutRequestDuplicateSessions = `-- name: CheckoutRequestDuplicateSessions :exec
 insert into polar.drift (object_type, object_id, field, local, remote, cause)
 select 'checkout', c.id::text, 'request_id', r.checkout_id::text, c.id::text, 'duplicate_session'
