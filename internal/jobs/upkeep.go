@@ -24,7 +24,7 @@ func (r *Runner) keepHouse(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			case <-beat.C:
-				r.attempt(ctx, "showing a sign of life", func(ctx context.Context) error { return r.store.Beat(ctx, r.id) })
+				r.attempt(ctx, "showing a sign of life", r.beat)
 			}
 		}
 	}()
@@ -43,6 +43,15 @@ func (r *Runner) keepHouse(ctx context.Context) {
 		case <-upkeep.C:
 		}
 	}
+}
+
+// beat shows that this worker is alive, and looks at the database's clock.
+func (r *Runner) beat(ctx context.Context) error {
+	now, err := r.store.Beat(ctx, r.id)
+	if err == nil {
+		r.clock.set(now)
+	}
+	return err
 }
 
 // healEvery is how often the list of the unlinked is looked over; also when a worker starts, as after an upgrade.
@@ -90,6 +99,13 @@ func (r *Runner) returnWork(ctx context.Context) error {
 		returned, err := tx.ReturnDeadJobs(ctx, r.timing.deadAfter)
 		if err != nil {
 			return err
+		}
+		hastened, err := tx.HastenJobs(ctx)
+		if err != nil {
+			return err
+		}
+		if hastened > 0 {
+			r.logger.WarnContext(ctx, "jobs were dated ahead and are due now: the clock of a host that inserts jobs is wrong", slog.Int64("jobs", hastened))
 		}
 		var requeued int
 		for {
