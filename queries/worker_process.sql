@@ -39,12 +39,23 @@ update polar.river_job j
    and j.attempted_by[array_upper(j.attempted_by, 1)] = @worker_id::text
    and j.id <> all (@at_work::bigint[]);
 
+-- name: RiverJobHasten :execrows
+-- What is available, and due only later than River ever dates such jobs: whoever inserted them, an app perhaps, has a clock that
+-- is ahead. By each queue and priority, as River's index has them.
+update polar.river_job j
+   set scheduled_at = now()
+ where j.state = 'available'
+   and j.queue = any (@queues::text[])
+   and j.priority = any ('{1,2,3,4}'::smallint[])
+   and j.scheduled_at > now() + interval '15 seconds';
+
 -- name: UpkeepLock :one
 -- One process keeps house at a time; the lock goes with the transaction.
 select pg_try_advisory_xact_lock(hashtextextended('polar:upkeep', 0)) as locked;
 
--- name: WorkerProcessBeat :exec
-insert into polar.worker_process as p (id) values (@id) on conflict (id) do update set seen_at = now();
+-- name: WorkerProcessBeat :one
+insert into polar.worker_process as p (id) values (@id) on conflict (id) do update set seen_at = now()
+returning clock_timestamp()::timestamptz as now;
 
 -- name: ClockWentBack :one
 -- By how much the clock has gone back since a worker's last sign of life: an hour's step, or a standby with another clock.

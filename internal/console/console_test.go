@@ -53,7 +53,7 @@ func TestNumbersThatAreDearToCountAreRememberedAndSaidToBe(t *testing.T) {
 func TestTheOverviewShowsNumbersAndNewestRows(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)
-	if err := w.store.Beat(t.Context(), "worker-1"); err != nil {
+	if _, err := w.store.Beat(t.Context(), "worker-1"); err != nil {
 		t.Fatal(err)
 	}
 	ada, eve := w.addCustomer("ada@example.com"), w.addCustomer("eve@example.com")

@@ -444,7 +444,7 @@ func (r *Runner) refresh(ctx context.Context, tx *store.Tx, objectType string, i
 	for _, id := range distinct(ids) { // in one order: equal jobs of two transactions wait for each other
 		params = append(params, river.InsertManyParams{
 			Args:       RefreshObjectArgs{ObjectType: objectType, ObjectID: id},
-			InsertOpts: &river.InsertOpts{ScheduledAt: time.Now().Add(r.timing.refreshDelay)},
+			InsertOpts: &river.InsertOpts{ScheduledAt: r.clock.Now().Add(r.timing.refreshDelay)},
 		})
 	}
 	if _, err := r.client.InsertManyTx(ctx, tx.Pgx(), params); err != nil {

@@ -134,6 +134,7 @@ type Runner struct {
 	guard  *guard
 	timing timing
 	atWork atWork
+	clock  databaseClock
 
 	tracing    tracing
 	reindexing reindexing
@@ -198,10 +199,12 @@ func (r *Runner) newRiver() (*river.Client[pgx.Tx], error) {
 		Plugins:      r.tracing.plugins(),
 		PeriodicJobs: r.periodicJobs(),
 		ErrorHandler: &errorHandler{logger: r.logger},
-		RetryPolicy:  retryPolicy{timing: r.timing},
+		RetryPolicy:  retryPolicy{timing: r.timing, clock: &r.clock},
 		JobTimeout:   jobTimeout,
-		// Only the net: upkeep returns what a dead process held long before.
-		RescueStuckJobsAfter: 5 * time.Minute,
+		Test:         river.TestConfig{Time: &r.clock}, // the only way to give it a clock
+		// Only the net: upkeep returns what a dead process held long before. River counts by the leader's own clock here, so
+		// it is longer than a clock is wrong: else it takes jobs from those who work them.
+		RescueStuckJobsAfter: 24 * time.Hour,
 		SoftStopTimeout:      r.config.SoftStop,
 		// MaxWorkers / FetchCooldown is a ceiling of jobs a second. A poll finds what was notified too early.
 		ReindexerSchedule: &r.reindexing,
@@ -297,11 +300,14 @@ func (r *Runner) waitStopped(ctx context.Context) {
 	}
 }
 
-type retryPolicy struct{ timing timing }
+type retryPolicy struct {
+	timing timing
+	clock  *databaseClock
+}
 
 // NextRetry never lets a buyer or an event wait for the minutes and hours of River's default.
 func (p retryPolicy) NextRetry(job *rivertype.JobRow) time.Time {
-	return time.Now().Add(p.timing.backoff(len(job.Errors) + 1))
+	return p.clock.Now().Add(p.timing.backoff(len(job.Errors) + 1))
 }
 
 type errorHandler struct{ logger *slog.Logger }

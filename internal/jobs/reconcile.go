@@ -134,7 +134,7 @@ func (r *Runner) fullSweepDue(ctx context.Context, objectType string) (bool, err
 		return false, err
 	}
 	took := last.FinishedAt.Sub(last.StartedAt)
-	return took < r.config.ReconcileInterval/4 || time.Since(*last.FinishedAt) > fullAtLeast, nil
+	return took < r.config.ReconcileInterval/4 || r.clock.Now().Sub(*last.FinishedAt) > fullAtLeast, nil
 }
 
 // ReconcileOptions say what to compare.

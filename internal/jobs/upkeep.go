@@ -50,7 +50,7 @@ func (r *Runner) keepHouse(ctx context.Context) {
 	}
 }
 
-// beat shows that this worker lives. The clock by which it does is looked at first: signs of life that are yet to come tell that
+// beat shows that this worker is alive, and looks at the database's clock. Whether that has gone back is seen first: signs of life that are yet to come tell that
 // it has gone back, and then everything that was to be done by it would wait until it is there again.
 func (r *Runner) beat(ctx context.Context) error {
 	wentBack, mended, err := r.store.MendClock(ctx, store.Leases{Checkout: r.timing.checkoutLease, Reconcile: r.timing.leaseFor, Block: defaultBlock})
@@ -60,7 +60,11 @@ func (r *Runner) beat(ctx context.Context) error {
 	if wentBack > 0 {
 		r.logger.WarnContext(ctx, "the database's clock has gone back; what waited is due now", slog.Duration("by", wentBack), slog.Int64("mended", mended))
 	}
-	return r.store.Beat(ctx, r.id)
+	now, err := r.store.Beat(ctx, r.id)
+	if err == nil {
+		r.clock.set(now)
+	}
+	return err
 }
 
 // healEvery is how often the list of the unlinked is looked over; also when a worker starts, as after an upgrade.
@@ -108,6 +112,13 @@ func (r *Runner) returnWork(ctx context.Context) error {
 		returned, err := tx.ReturnDeadJobs(ctx, r.timing.deadAfter)
 		if err != nil {
 			return err
+		}
+		hastened, err := tx.HastenJobs(ctx)
+		if err != nil {
+			return err
+		}
+		if hastened > 0 {
+			r.logger.WarnContext(ctx, "jobs were dated ahead and are due now: the clock of a host that inserts jobs is wrong", slog.Int64("jobs", hastened))
 		}
 		var requeued int
 		for {

@@ -9,12 +9,12 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/store/internal/dbsqlc"
 )
 
-// Beat shows that a worker is alive.
-func (s *Store) Beat(ctx context.Context, workerID string) error {
-	if err := s.q.WorkerProcessBeat(ctx, s.pool, workerID); err != nil {
-		return fmt.Errorf("showing a sign of life: %w", interpret(err))
+// Beat shows that a worker is alive. It returns the time by the database's clock.
+func (s *Store) Beat(ctx context.Context, workerID string) (now time.Time, err error) {
+	if now, err = s.q.WorkerProcessBeat(ctx, s.pool, workerID); err != nil {
+		return time.Time{}, fmt.Errorf("showing a sign of life: %w", interpret(err))
 	}
-	return nil
+	return now, nil
 }
 
 // Leases are how long what is held by the clock lasts at most.
@@ -77,6 +77,15 @@ func (t *Tx) ReturnDeadJobs(ctx context.Context, deadAfter time.Duration) (int64
 	n, err := t.q.RiverJobReturnDead(ctx, t.tx, deadAfter)
 	if err != nil {
 		return 0, fmt.Errorf("returning the jobs of dead workers: %w", interpret(err))
+	}
+	return n, nil
+}
+
+// HastenJobs makes jobs due now that are available and due later: a host whose clock is ahead inserted them.
+func (t *Tx) HastenJobs(ctx context.Context) (int64, error) {
+	n, err := t.q.RiverJobHasten(ctx, t.tx, []string{QueueEvents, QueueCheckouts, queueDefault})
+	if err != nil {
+		return 0, fmt.Errorf("hastening jobs that are dated ahead: %w", interpret(err))
 	}
 	return n, nil
 }

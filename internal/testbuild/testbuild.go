@@ -45,7 +45,7 @@ func Build(ctx context.Context, root, out string, packages ...string) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"build", "-trimpath", "-tags", Tag, "-overlay", overlay, "-o", filepath.Clean(out) + string(filepath.Separator)}
+	args := []string{"build", "-trimpath", "-ldflags=-s -w", "-tags", Tag, "-overlay", overlay, "-o", filepath.Clean(out) + string(filepath.Separator)}
 	command := exec.CommandContext(ctx, "go", append(args, packages...)...)
 	command.Dir = root
 	command.Env = append(command.Environ(), "CGO_ENABLED=0")
