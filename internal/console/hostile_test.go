@@ -249,7 +249,7 @@ func TestNothingIsChangedByAnotherSite(t *testing.T) {
 			full := func(token string) url.Values {
 				return url.Values{
 					"token": {token}, "name": {"Grace"}, "reason": {"since a stranger wants it"}, "user": {"usr_eve"}, "product": {product.String()},
-					"seq": {fmt.Sprint(b.event)}, "verdict": {"dismiss"}, "type": {"customer"}, "replace": {"true"},
+					"seq": {strconv.FormatInt(b.event, 10)}, "verdict": {"dismiss"}, "type": {"customer"}, "replace": {"true"},
 				}
 			}
 			own := map[string]string{"Sec-Fetch-Site": "same-origin", "Origin": "http://127.0.0.1:8081"}
@@ -471,7 +471,7 @@ func TestNoParameterBreaksAPageOrTheDatabase(t *testing.T) {
 				if name == "token" || (n+v+p)%len(names) >= alone {
 					continue
 				}
-				values := url.Values{"token": {b.token("", time.Now())}, "name": {"Grace"}, "reason": {"since it is hostile"}, "user": {"usr_ada"}, "verdict": {"dismiss"}, "seq": {fmt.Sprint(b.event)}}
+				values := url.Values{"token": {b.token("", time.Now())}, "name": {"Grace"}, "reason": {"since it is hostile"}, "user": {"usr_ada"}, "verdict": {"dismiss"}, "seq": {strconv.FormatInt(b.event, 10)}}
 				values.Set(name, value)
 				r := local(http.MethodPost, path, strings.NewReader(values.Encode()))
 				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")

@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -294,7 +295,7 @@ func TestAWholeRunTellsNoSecret(t *testing.T) {
 	e.ask("a wrong password", http.MethodGet, worker.base+"/", basic(hiddenWrong), "")
 	e.ask("a wrong key", http.MethodGet, worker.base+"/v1/changes", http.Header{"Authorization": {"Bearer " + hiddenWrong}}, "")
 	e.ask("a forgery", http.MethodPost, receiver.base+ingest.Route, http.Header{
-		"Webhook-Id": {"msg_3"}, "Webhook-Timestamp": {fmt.Sprint(time.Now().Unix())}, "Webhook-Signature": {"v1," + hiddenWrong}, "X-Secret": {hiddenToken},
+		"Webhook-Id": {"msg_3"}, "Webhook-Timestamp": {strconv.FormatInt(time.Now().Unix(), 10)}, "Webhook-Signature": {"v1," + hiddenWrong}, "X-Secret": {hiddenToken},
 	}, personalEmail)
 	e.ask("what is not there", http.MethodGet, worker.base+"/v1/users/"+personalEmail+"/access?key="+hiddenAppKey, app, "")
 	e.ask("a field Polar denies", http.MethodPost, worker.base+"/v1/checkout-requests", app, ask(`,"success_url":"no URL"`))
