@@ -193,9 +193,16 @@ func (w *world) run(ready func() bool, program string, args ...string) {
 
 func TestNginxLetsPolarInAndNobodyElse(t *testing.T) {
 	t.Parallel()
+	w, client, base := startNginx(t)
+	w.proves(client, base)
+}
+
+// startNginx starts nginx as deploy/ has it, before two ingests, of which the first is away all the time.
+func startNginx(t *testing.T) (w *world, client *http.Client, base string) {
+	t.Helper()
 	nginx := machinetest.Program(t, "nginx", "nginx")
 	const file = "deploy/nginx/truenorth.conf"
-	w := newWorld(t, file)
+	w = newWorld(t, file)
 	certFile, keyFile, client := certificate(t)
 	address := machinetest.Address(t)
 	site := change(t, readFile(t, file), "listen 443 ssl", "listen "+address+" ssl",
@@ -213,7 +220,7 @@ func TestNginxLetsPolarInAndNobodyElse(t *testing.T) {
 	args := []string{"-e", "stderr", "-p", w.home, "-c", filepath.Join(w.home, "nginx.conf")}
 	mustRun(t, nginx, append(args, "-t", "-q")...)
 	w.run(func() bool { return answers(client, "https://"+address) }, nginx, args...)
-	w.proves(client, "https://"+address)
+	return w, client, "https://" + address
 }
 
 func answers(client *http.Client, address string) bool {
@@ -227,16 +234,23 @@ func answers(client *http.Client, address string) bool {
 
 func TestCaddyLetsPolarInAndNobodyElse(t *testing.T) {
 	t.Parallel()
+	w, client, base := startCaddy(t)
+	w.proves(client, base)
+}
+
+// startCaddy starts Caddy as deploy/ has it, but for its certificate.
+func startCaddy(t *testing.T) (w *world, client *http.Client, base string) {
+	t.Helper()
 	caddy := machinetest.Program(t, "caddy", "caddy")
 	const file = "deploy/caddy/Caddyfile"
-	w := newWorld(t, file)
+	w = newWorld(t, file)
 	address := machinetest.Address(t)
 	// Without TLS: the certificate comes from an authority that the test has not.
 	w.write("Caddyfile", "{\n\tadmin off\n}\n"+change(t, readFile(t, file), "\nshop.example {", "\nhttp://"+address+" {",
 		"reverse_proxy 127.0.0.1:8080 {", "reverse_proxy "+w.ports["127.0.0.1:8080"]+" {"))
-	client := &http.Client{Timeout: 15 * time.Second}
+	client = &http.Client{Timeout: 15 * time.Second}
 	w.run(func() bool { return answers(client, "http://"+address) }, caddy, "run", "--adapter", "caddyfile", "--config", filepath.Join(w.home, "Caddyfile"))
-	w.proves(client, "http://"+address)
+	return w, client, "http://" + address
 }
 
 // TestAllProgramsWorkThroughPgBouncer has ingest and the product in transaction mode, and the worker in session mode.

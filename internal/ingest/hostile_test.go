@@ -128,7 +128,7 @@ func TestASmuggledDeliveryIsNeverStored(t *testing.T) {
 	if n := e.count("select count(*) from polar.event_log where body <> $1", order); n != 0 {
 		t.Errorf("%d deliveries are stored with a body that nobody signed", n)
 	}
-	for _, line := range strings.Split(strings.TrimSpace(e.log.String()), "\n") {
+	for line := range strings.Lines(e.log.String()) {
 		checkLine(t, line)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -237,7 +238,7 @@ func newEverything(t *testing.T, c *collector) *everything {
 	}
 	e.secrets = map[string]string{
 		"the webhook secret": standard, "the webhook secret without its prefix": strings.TrimPrefix(standard, "whsec_"), "the webhook key": hiddenKey,
-		"the webhook key in hexadecimal": hex.EncodeToString([]byte(hiddenKey)), "the webhook key as numbers": strings.Trim(fmt.Sprint([]byte(hiddenKey)), "[]"),
+		"the webhook key in hexadecimal": hex.EncodeToString([]byte(hiddenKey)), "the webhook key as numbers": strings.Trim(fmt.Sprintf("%d", []byte(hiddenKey)), "[]"),
 		"the legacy webhook secret": hiddenLegacy, "the access token": hiddenToken, "the operator's password": hiddenOperator, "the reader's password": hiddenReader,
 		"the app's key": hiddenAppKey, "the collector's token": hiddenHeader, "the database's password": password, "a password that somebody tried": hiddenWrong,
 		"the operator's password as it is sent": base64.StdEncoding.EncodeToString([]byte("Grace:" + hiddenOperator)), "any of the pattern": "HIDDEN0",
@@ -283,10 +284,10 @@ func TestAWholeRunTellsNoSecret(t *testing.T) {
 	basic := func(password string) http.Header {
 		return http.Header{"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("Grace:"+password))}}
 	}
-	pages := ""
+	var pages strings.Builder
 	for _, path := range []string{"/", "/customers", "/events", "/checkouts", "/audit", "/jobs/api/jobs"} {
 		_, page := e.ask("a page", http.MethodGet, worker.base+path, basic(hiddenReader), "")
-		pages += page
+		pages.WriteString(page)
 	}
 	delete(e.output, "a page") // shows people, and where a buyer can pay now, to who has the password; but no secret of ours, below
 
@@ -294,7 +295,7 @@ func TestAWholeRunTellsNoSecret(t *testing.T) {
 	e.ask("a wrong password", http.MethodGet, worker.base+"/", basic(hiddenWrong), "")
 	e.ask("a wrong key", http.MethodGet, worker.base+"/v1/changes", http.Header{"Authorization": {"Bearer " + hiddenWrong}}, "")
 	e.ask("a forgery", http.MethodPost, receiver.base+ingest.Route, http.Header{
-		"Webhook-Id": {"msg_3"}, "Webhook-Timestamp": {fmt.Sprint(time.Now().Unix())}, "Webhook-Signature": {"v1," + hiddenWrong}, "X-Secret": {hiddenToken},
+		"Webhook-Id": {"msg_3"}, "Webhook-Timestamp": {strconv.FormatInt(time.Now().Unix(), 10)}, "Webhook-Signature": {"v1," + hiddenWrong}, "X-Secret": {hiddenToken},
 	}, personalEmail)
 	e.ask("what is not there", http.MethodGet, worker.base+"/v1/users/"+personalEmail+"/access?key="+hiddenAppKey, app, "")
 	e.ask("a field Polar denies", http.MethodPost, worker.base+"/v1/checkout-requests", app, ask(`,"success_url":"no URL"`))
@@ -375,7 +376,7 @@ func TestAWholeRunTellsNoSecret(t *testing.T) {
 			"an e-mail address": personalEmail, "a name": personalName, "an address": personalIP, "a city": personalCity, "a client secret": clientSecret,
 		})
 	}
-	e.wantNone("the console", pages, e.secrets)
+	e.wantNone("the console", pages.String(), e.secrets)
 	stored := e.stored()
 	delete(e.secrets, "any of the pattern") // the body of msg_2 holds one
 	e.wantNone("the database", stored, e.secrets)
