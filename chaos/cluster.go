@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -406,5 +407,6 @@ func missingTools() (missing []string) {
 			missing = append(missing, pkg)
 		}
 	}
+	slices.Sort(missing)
 	return missing
 }
