@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -274,29 +275,35 @@ func (c *cluster) ask(ctx context.Context, name string) (state patroniState, err
 func (c *cluster) watch(ctx context.Context) {
 	timelines, wasWhole := map[int]bool{}, true
 	every(ctx, 500*time.Millisecond, func() {
-		whole := false
-		defer func() {
-			if whole != wasWhole && ctx.Err() == nil {
-				wasWhole = whole
-				kind := kindAlone
-				if whole {
-					kind = kindWhole
-				}
-				c.r.history.note(entry{Kind: kind})
-			}
-		}()
+		whole, primaries := false, map[string]int{}
 		for _, name := range databaseNames {
 			state, err := c.ask(ctx, name)
-			whole = whole || err == nil && state.isWhole()
-			if err != nil || !state.isPrimary() || timelines[state.Timeline] {
+			if err != nil {
 				continue
 			}
-			timelines[state.Timeline] = true
+			whole = whole || state.isWhole()
+			if state.isPrimary() && !timelines[state.Timeline] {
+				timelines[state.Timeline] = true
+				primaries[name] = state.Timeline
+			}
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if whole != wasWhole {
+			wasWhole = whole
+			kind := kindAlone
+			if whole {
+				kind = kindWhole
+			}
+			c.r.history.note(entry{Kind: kind})
+		}
+		for name, timeline := range primaries {
 			c.mu.Lock()
 			c.primary = name
 			c.mu.Unlock()
-			c.r.history.note(entry{Kind: kindPrimary, Host: name, Timeline: state.Timeline})
-			c.r.sayf("%s is the primary, on timeline %d", name, state.Timeline)
+			c.r.history.note(entry{Kind: kindPrimary, Host: name, Timeline: timeline})
+			c.r.sayf("%s is the primary, on timeline %d", name, timeline)
 		}
 	})
 }
@@ -400,5 +407,6 @@ func missingTools() (missing []string) {
 			missing = append(missing, pkg)
 		}
 	}
+	slices.Sort(missing)
 	return missing
 }

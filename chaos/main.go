@@ -149,6 +149,9 @@ func runInside(ctx context.Context, o options) (int, error) {
 	defer log.Close()
 	r := &run{options: o, plan: plan, out: os.Stdout, logger: slog.New(slog.NewTextHandler(log, nil))}
 	v, err := r.perform(ctx)
+	if ctx.Err() != nil {
+		return 0, errors.New("told to end, so nothing is judged")
+	}
 	if err != nil {
 		return 0, fmt.Errorf("the run itself failed, so nothing is judged: %w; logs: %s", err, filepath.Join(o.dir, "logs"))
 	}

@@ -9,8 +9,9 @@ returning r.attempt, r.params, r.posted_at, r.customer_id, (r.first_tried_at < n
           extract(epoch from now() - coalesce(r.posted_at, now()))::float8 as posted_seconds_ago;
 
 -- name: CheckoutRequestCreate :one
--- The three doors' way in: validated where it comes from, and again by the worker.
-select polar.create_checkout(@params::jsonb, sqlc.narg('key')::text)::uuid as id;
+-- The three doors' way in: validated where it comes from, and again by the worker. A key may be known to this server alone, its
+-- commit having waited in vain for a synchronous standby; a transaction that writes nothing waits for nobody, so this one writes.
+select polar.create_checkout(@params::jsonb, sqlc.narg('key')::text)::uuid as id, pg_logical_emit_message(true, 'truenorth', '')::text as written_at;
 
 -- name: CheckoutRequestCarryTrace :exec
 -- Has the jobs that are written by SQL in this transaction bear its trace; see the default of river_job.metadata.

@@ -73,11 +73,11 @@ func (t *Tx) CreateCheckoutRequest(ctx context.Context, params json.RawMessage, 
 	if err := t.carryTrace(ctx); err != nil {
 		return uuid.Nil, err
 	}
-	id, err := t.q.CheckoutRequestCreate(ctx, t.tx, params, orNil(key))
+	row, err := t.q.CheckoutRequestCreate(ctx, t.tx, params, orNil(key))
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("creating a checkout request: %w", interpret(err))
 	}
-	return id, nil
+	return row.ID, nil
 }
 
 // LockRetried holds a request, and gives the live one that a person asked for in its place; zero where there is none.

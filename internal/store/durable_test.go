@@ -7,16 +7,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/truenorth-dev/truenorth"
 	"github.com/truenorth-dev/truenorth/internal/embeddedpg"
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
 	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
 
-// TestADuplicateIsAcknowledgedOnlyOnceASynchronousStandbyHasIt: an event that is known may be known to this server alone, its
+// TestWhatIsKnownIsAcknowledgedOnlyOnceASynchronousStandbyHasIt: an event or a key that is known may be known to this server alone, its
 // commit having waited in vain. A transaction that writes nothing waits for nobody, and its 2xx would promise what the loss of
 // this server takes away.
-func TestADuplicateIsAcknowledgedOnlyOnceASynchronousStandbyHasIt(t *testing.T) {
+func TestWhatIsKnownIsAcknowledgedOnlyOnceASynchronousStandbyHasIt(t *testing.T) {
 	t.Parallel()
 
 	pg, err := embeddedpg.Start(t.Context(), embeddedpg.Options{})
@@ -60,6 +63,7 @@ func TestADuplicateIsAcknowledgedOnlyOnceASynchronousStandbyHasIt(t *testing.T) 
 		}
 		return s.InsertEvents(ctx, deliveries, false)
 	}
+	product := uuid.New()
 	const enough, inVain = 10 * time.Second, time.Second
 
 	setStandbys("away")
@@ -69,6 +73,27 @@ func TestADuplicateIsAcknowledgedOnlyOnceASynchronousStandbyHasIt(t *testing.T) 
 	for _, ids := range [][]string{{"evt_1"}, {"evt_1", "evt_1"}} {
 		if stored, err := insert(inVain, ids...); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("delivered again as %v without the standby, it is acknowledged: %+v, %v", ids, stored, err)
+		}
+	}
+	client := truenorth.NewClient(s.Pool())
+	t.Cleanup(client.Close)
+	doors := map[string]func(ctx context.Context) error{
+		"by Go": func(ctx context.Context) error {
+			_, err := client.CreateCheckout(ctx, truenorth.CheckoutParams{Products: []uuid.UUID{product}}, truenorth.WithKey("purchase_1"))
+			return err
+		},
+		"by HTTP": func(ctx context.Context) error {
+			_, _, err := s.AskForCheckout(ctx, []byte(`{"products": ["`+product.String()+`"]}`), "purchase_1")
+			return err
+		},
+	}
+	for _, try := range []string{"first", "second"} {
+		for name, ask := range doors {
+			ctx, cancel := context.WithTimeout(t.Context(), inVain)
+			if err := ask(ctx); err == nil {
+				t.Errorf("a checkout asked for %s for the %s time, without the standby, is acknowledged", name, try)
+			}
+			cancel()
 		}
 	}
 	setStandbys("")

@@ -145,15 +145,21 @@ func (q *Queries) CheckoutRequestClaim(ctx context.Context, db DBTX, arg Checkou
 }
 
 const checkoutRequestCreate = `-- name: CheckoutRequestCreate :one
-select polar.create_checkout($1::jsonb, $2::text)::uuid as id
+select polar.create_checkout($1::jsonb, $2::text)::uuid as id, pg_logical_emit_message(true, 'truenorth', '')::text as written_at
 `
 
-// The three doors' way in: validated where it comes from, and again by the worker.
-func (q *Queries) CheckoutRequestCreate(ctx context.Context, db DBTX, params json.RawMessage, key *string) (uuid.UUID, error) {
+type CheckoutRequestCreateRow struct {
+	ID        uuid.UUID
+	WrittenAt string
+}
+
+// The three doors' way in: validated where it comes from, and again by the worker. A key may be known to this server alone, its
+// commit having waited in vain for a synchronous standby; a transaction that writes nothing waits for nobody, so this one writes.
+func (q *Queries) CheckoutRequestCreate(ctx context.Context, db DBTX, params json.RawMessage, key *string) (CheckoutRequestCreateRow, error) {
 	row := db.QueryRow(ctx, checkoutRequestCreate, params, key)
-	var id uuid.UUID
-	err := row.Scan(&id)
-	return id, err
+	var i CheckoutRequestCreateRow
+	err := row.Scan(&i.ID, &i.WrittenAt)
+	return i, err
 }
 
 const checkoutRequestDoubt = `-- name: CheckoutRequestDoubt :execrows
