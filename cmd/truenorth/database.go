@@ -203,7 +203,7 @@ func (c usersMapCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	defer s.Close()
-	indexed, err := s.MapLocalUsers(ctx, store.MapUsers{Table: c.Table, ID: c.ID, Email: c.Email, CreatedAt: c.CreatedAt, DeletedAt: c.DeletedAt})
+	indexed, err := s.MapLocalUsers(ctx, store.MapUsers{Table: c.Table, ID: c.ID, Email: c.Email, CreatedAt: c.CreatedAt, DeletedAt: c.DeletedAt}, store.Word{Actor: whoami()})
 	if err != nil {
 		return err
 	}
