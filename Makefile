@@ -27,6 +27,7 @@ SUPPLY := .tools/supply
 # Go itself notes the commit where it builds in a clone; VERSION names the release where it cannot, as in the image.
 PROGRAMS := ingest worker truenorth
 LDFLAGS = -s -w$(if $(VERSION), -X github.com/truenorth-dev/truenorth/cmd/internal/program.version=$(VERSION))
+BUILD = CGO_ENABLED=0 go build -trimpath -ldflags='$(LDFLAGS)' -o bin/
 
 .PHONY: help
 help: ## list the targets
@@ -34,7 +35,8 @@ help: ## list the targets
 
 .PHONY: run
 run: ## run everything on this machine, with a PostgreSQL and a Polar of its own
-	go run ./cmd/truenorth dev
+	$(BUILD) ./cmd/truenorth
+	@exec bin/truenorth dev
 
 .PHONY: test
 test: ## run all tests on a PostgreSQL of their own
@@ -77,7 +79,7 @@ docs: ## write docs/cli.md from the commands and what they print
 
 .PHONY: build
 build: ## build the static programs into bin/
-	CGO_ENABLED=0 go build -trimpath -ldflags='$(LDFLAGS)' -o bin/ $(PROGRAMS:%=./cmd/%)
+	$(BUILD) $(PROGRAMS:%=./cmd/%)
 
 .PHONY: reproduce
 reproduce: $(SUPPLY) ## build the last commit twice, in two folders, and fail if one byte differs or a program is not static

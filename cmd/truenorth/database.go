@@ -123,11 +123,15 @@ func (c statusCommand) Run(ctx context.Context, e *environment) error {
 func needsPerson(status store.Status) []string {
 	var needs []string
 	for _, n := range []struct {
-		many int64
-		what string
-	}{{status.OpenConflicts, "conflicts open"}, {status.Events["failed"], "events failed"}, {status.OpenDrift, "drift open"}} {
+		many      int64
+		one, more string
+	}{
+		{status.OpenConflicts, "conflict open", "conflicts open"},
+		{status.Events["failed"], "event failed", "events failed"},
+		{status.OpenDrift, "drift open", "drift open"},
+	} {
 		if n.many > 0 {
-			needs = append(needs, fmt.Sprintf("%d %s", n.many, n.what))
+			needs = append(needs, numbered(n.many, n.one, n.more))
 		}
 	}
 	if sweepsFailed(status.LastRuns) {
@@ -222,7 +226,7 @@ func (c usersMapCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	defer s.Close()
-	indexed, err := s.MapLocalUsers(ctx, store.MapUsers{Table: c.Table, ID: c.ID, Email: c.Email, CreatedAt: c.CreatedAt, DeletedAt: c.DeletedAt})
+	indexed, err := s.MapLocalUsers(ctx, store.MapUsers{Table: c.Table, ID: c.ID, Email: c.Email, CreatedAt: c.CreatedAt, DeletedAt: c.DeletedAt}, store.Word{Actor: whoami()})
 	if err != nil {
 		return err
 	}

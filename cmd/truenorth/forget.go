@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,8 +26,8 @@ It never deletes anything at Polar: do that there, with anonymize. The product's
 
 type forgetCommand struct {
 	Customer string `arg:"" help:"The customer's id, or external:ID for the one who bears this external id."`
-	Reason   string `help:"Why: kept with the customer's id."`
-	Actor    string `help:"Who asks for it; the user of this machine by default."`
+	Reason   string `help:"Why: kept with the customer's id." placeholder:"TEXT"`
+	Actor    string `help:"Who asks for it; the user of this machine by default." placeholder:"NAME"`
 }
 
 func (forgetCommand) about() about {
@@ -58,11 +59,8 @@ func (c forgetCommand) Run(ctx context.Context, e *environment) error {
 	if err != nil {
 		return err
 	}
-	if c.Actor == "" {
-		c.Actor = whoami()
-	}
 	bar := newProgress(e)
-	forgotten, err := jobs.Forget(ctx, s, id, c.Actor, c.Reason, func(done int64) { bar.show("blanking events", done, 0) })
+	forgotten, err := jobs.Forget(ctx, s, id, store.Word{Actor: cmp.Or(c.Actor, whoami()), Reason: c.Reason}, func(done int64) { bar.show("blanking events", done, 0) })
 	bar.close()
 	switch {
 	case errors.Is(err, store.ErrNotFound):

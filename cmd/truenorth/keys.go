@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
@@ -61,7 +63,18 @@ type revokedKey struct {
 }
 
 type keysCreateCommand struct {
-	Name string `arg:"" help:"Which app it is for; no other live key has the name."`
+	Name string `arg:"" help:"Which app it is for, in 1 to 100 characters; no other live key has the name."`
+}
+
+// Validate is called by kong.
+func (c keysCreateCommand) Validate() error {
+	switch length := utf8.RuneCountInString(c.Name); {
+	case strings.TrimSpace(c.Name) == "":
+		return errors.New("the name of the key is empty: say which app it is for")
+	case length > 100:
+		return fmt.Errorf("the name of the key has %d characters: give at most 100", length)
+	}
+	return nil
 }
 
 // keyPrefix lets people, and scanners of leaked secrets, know a key when they see one.
@@ -76,7 +89,7 @@ func (c keysCreateCommand) Run(ctx context.Context, e *environment) error {
 	var secret [32]byte
 	_, _ = rand.Read(secret[:]) // never fails
 	key := keyPrefix + base64.RawURLEncoding.EncodeToString(secret[:])
-	stored, err := s.InsertAPIKey(ctx, c.Name, sha256.Sum256([]byte(key)))
+	stored, err := s.InsertAPIKey(ctx, c.Name, sha256.Sum256([]byte(key)), store.Word{Actor: whoami()})
 	if err != nil {
 		return err
 	}
@@ -126,7 +139,7 @@ func (c keysRevokeCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	defer s.Close()
-	if err := s.RevokeAPIKey(ctx, c.Name); errors.Is(err, store.ErrNotFound) {
+	if err := s.RevokeAPIKey(ctx, c.Name, store.Word{Actor: whoami()}); errors.Is(err, store.ErrNotFound) {
 		return failure("see truenorth keys list", "no live key is named %q", c.Name)
 	} else if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,10 +25,7 @@ type decision struct {
 }
 
 func (d decision) word() store.Word {
-	if d.Actor == "" {
-		d.Actor = whoami()
-	}
-	return store.Word{Actor: d.Actor, Reason: d.Reason}
+	return store.Word{Actor: cmp.Or(d.Actor, whoami()), Reason: d.Reason}
 }
 
 func whoami() string {

@@ -73,7 +73,7 @@ func newDoor(t *testing.T) *door {
 
 func (d *door) addKey(name, key string) {
 	d.t.Helper()
-	if added, err := d.store.InsertAPIKey(d.t.Context(), name, sha256.Sum256([]byte(key))); err != nil || !added {
+	if added, err := d.store.InsertAPIKey(d.t.Context(), name, sha256.Sum256([]byte(key)), store.Word{Actor: "tester"}); err != nil || !added {
 		d.t.Fatalf("adding key %s: %t, %v", name, added, err)
 	}
 }
@@ -285,7 +285,7 @@ func TestNobodyComesInWithoutALiveKey(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t)
 	d.addKey("old", "truenorth_old")
-	if err := d.store.RevokeAPIKey(t.Context(), "old"); err != nil {
+	if err := d.store.RevokeAPIKey(t.Context(), "old", store.Word{Actor: "tester"}); err != nil {
 		t.Fatal(err)
 	}
 	routes := []*http.Request{

@@ -239,7 +239,7 @@ func TestAUserDeletedInTheProductsOwnTableIsTold(t *testing.T) {
 	w := newWorld(t, worldOptions{offline: true, idle: true})
 	w.exec("create table public.users (id text primary key)")
 	w.exec("insert into public.users values ('usr_ada')")
-	if _, err := w.store.MapLocalUsers(t.Context(), store.MapUsers{Table: "public.users", ID: "id"}); err != nil {
+	if _, err := w.store.MapLocalUsers(t.Context(), store.MapUsers{Table: "public.users", ID: "id"}, store.Word{Actor: "tester"}); err != nil {
 		t.Fatal(err)
 	}
 	// Bought in the user's own checkout, by a customer who is linked to nobody.
@@ -272,7 +272,7 @@ func TestTheWalkFindsWhatNoTriggerSees(t *testing.T) {
 	w := newWorld(t, worldOptions{offline: true, idle: true})
 	customer, member, subscription := uuid.New(), uuid.New(), uuid.New()
 	w.exec("create table public.users (id text primary key)")
-	if _, err := w.store.MapLocalUsers(t.Context(), store.MapUsers{Table: "public.users", ID: "id"}); err != nil {
+	if _, err := w.store.MapLocalUsers(t.Context(), store.MapUsers{Table: "public.users", ID: "id"}, store.Word{Actor: "tester"}); err != nil {
 		t.Fatal(err)
 	}
 	w.exec(`insert into polar.member (id, version_from, doc) values ($1, 'read', jsonb_build_object('customer_id', $2::text, 'external_id', 'usr_late'))`, member, customer)

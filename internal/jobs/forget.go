@@ -30,13 +30,13 @@ type Forgotten struct {
 // customer later is stored without it. Ids, times, states and amounts stay. It is safe twice, and where it was
 // interrupted, the next goes on. blanked, which may be nil, is told how many events are done. Errors:
 // store.ErrNotFound where nothing names the customer.
-func Forget(ctx context.Context, s *store.Store, customer uuid.UUID, actor, reason string, blanked func(events int64)) (Forgotten, error) {
+func Forget(ctx context.Context, s *store.Store, customer uuid.UUID, word store.Word, blanked func(events int64)) (Forgotten, error) {
 	known, err := s.GetForgettable(ctx, customer)
 	if err != nil {
 		return Forgotten{}, err
 	}
 	f := Forgotten{Customer: customer, DeletedAt: known.DeletedAt, Before: !known.ForgottenAt.IsZero()}
-	if f.Blanked, err = forgetRows(ctx, s, customer, actor, reason); err != nil {
+	if f.Blanked, err = forgetRows(ctx, s, customer, word); err != nil {
 		return f, err
 	}
 	crashpoint.Here("forget.rows")
@@ -125,11 +125,11 @@ func blankStored(ctx context.Context, s *store.Store, events []store.Event) (n i
 }
 
 // forgetRows waits for its turn among those who write the mirror: they go first.
-func forgetRows(ctx context.Context, s *store.Store, customer uuid.UUID, actor, reason string) (map[string]int64, error) {
+func forgetRows(ctx context.Context, s *store.Store, customer uuid.UUID, word store.Word) (map[string]int64, error) {
 	const patience = time.Minute
 	started := time.Now()
 	for try := 1; ; try++ {
-		counts, err := s.ForgetCustomer(ctx, customer, actor, reason)
+		counts, err := s.ForgetCustomer(ctx, customer, word)
 		if !errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil || time.Since(started) > patience {
 			return counts, err
 		}

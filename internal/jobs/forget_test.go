@@ -137,7 +137,7 @@ func traces(t *testing.T, s *store.Store, texts []string) []string {
 
 func forget(t *testing.T, s *store.Store, customer uuid.UUID) jobs.Forgotten {
 	t.Helper()
-	f, err := jobs.Forget(t.Context(), s, customer, "tester", "asked for it", nil)
+	f, err := jobs.Forget(t.Context(), s, customer, store.Word{Actor: "tester", Reason: "asked for it"}, nil)
 	if err != nil {
 		t.Fatalf("forgetting: %v", err)
 	}
@@ -364,7 +364,7 @@ func TestForgettingTellsWhomItCannotFind(t *testing.T) {
 	l.insert(event("customer.created", 1, customerDoc(one, 1, doc{"external_id": "usr_1"})), event("customer.created", 2, customerDoc(other, 2, doc{"external_id": "usr_2"})),
 		event("customer.deleted", 3, customerDoc(other, 2, doc{"external_id": "usr_1"})))
 	replay(t, l.store, store.Replay{})
-	if _, err := jobs.Forget(t.Context(), l.store, uuid.New(), "tester", "", nil); !errors.Is(err, store.ErrNotFound) {
+	if _, err := jobs.Forget(t.Context(), l.store, uuid.New(), store.Word{Actor: "tester"}, nil); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("forgetting a stranger gave %v", err)
 	}
 	if _, err := jobs.FindCustomer(t.Context(), l.store, "usr_9"); !errors.Is(err, store.ErrNotFound) {
@@ -392,7 +392,7 @@ func TestAPersonOfManyEventsIsForgotten(t *testing.T) {
 	l.insert(bodies...)
 	replay(t, l.store, store.Replay{})
 	var told []int64
-	f, err := jobs.Forget(t.Context(), l.store, id, "tester", "", func(n int64) { told = append(told, n) })
+	f, err := jobs.Forget(t.Context(), l.store, id, store.Word{Actor: "tester"}, func(n int64) { told = append(told, n) })
 	if err != nil {
 		t.Fatal(err)
 	}

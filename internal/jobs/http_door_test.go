@@ -22,7 +22,7 @@ func TestAnAppGetsAURLByHTTPAndSeesWhatItsUserBought(t *testing.T) {
 	w := newWorld(t, worldOptions{})
 	w.addUser("usr_ada")
 	asWorker := storetest.As(t, w.store, store.RoleWorker)
-	if added, err := asWorker.InsertAPIKey(t.Context(), "shop", sha256.Sum256([]byte("truenorth_key"))); err != nil || !added {
+	if added, err := asWorker.InsertAPIKey(t.Context(), "shop", sha256.Sum256([]byte("truenorth_key")), store.Word{Actor: "tester"}); err != nil || !added {
 		t.Fatalf("adding a key: %t, %v", added, err)
 	}
 	door := httptest.NewServer(httpapi.New(httpapi.Config{Store: asWorker, Client: w.client, Logger: testLogger(t)}))

@@ -31,7 +31,7 @@ type Settled struct {
 // ending any other of the customer, or the claim is dismissed. Errors: store.ErrNotFound, ErrSettled, ErrNoUser,
 // ErrCustomerDeleted, ErrUserLinked, ErrWord; then nothing is changed.
 func ResolveConflict(ctx context.Context, s *store.Store, id int64, verdict Verdict, word store.Word) (settled Settled, err error) {
-	deed := deedOf(word, "resolve_conflict", fmt.Sprintf("conflict %d", id), map[string]any{"link": verdict.Link, "also": verdict.Also})
+	deed := word.Deed("resolve_conflict", fmt.Sprintf("conflict %d", id), map[string]any{"link": verdict.Link, "also": verdict.Also})
 	err = inPersonsTx(ctx, s, deed, func(tx *store.Tx, l *linker) error {
 		c, err := tx.GetConflict(ctx, id)
 		if err != nil {

@@ -146,7 +146,7 @@ func TestACustomerWaitsForItsUser(t *testing.T) {
 	// In a table of the product's own, beside a conflict about somebody else.
 	w.exec("create table public.account (number text primary key)")
 	w.exec("insert into public.account values ('usr_late'), ('usr_later'), ('usr_latest')")
-	if _, err := w.store.MapLocalUsers(t.Context(), store.MapUsers{Table: "account", ID: "number"}); err != nil {
+	if _, err := w.store.MapLocalUsers(t.Context(), store.MapUsers{Table: "account", ID: "number"}, store.Word{Actor: "tester"}); err != nil {
 		t.Fatal(err)
 	}
 	w.eventuallyLinks(ids, "0: usr_late external_id", "1: usr_later checkout", "2: usr_latest external_id")

@@ -302,7 +302,7 @@ func TestASignUpWritesTheIDToPolarAsTheWorkerWould(t *testing.T) {
 	id := idOfDocument(t, raw)
 	w.send(event("customer.created", 2, customerDoc(id, 1, nil)), w.paid("usr_ada", 0, id))
 	w.exec("create table public.account (number text primary key)") // the product's own table
-	if _, err := w.store.MapLocalUsers(t.Context(), store.MapUsers{Table: "account", ID: "number"}); err != nil {
+	if _, err := w.store.MapLocalUsers(t.Context(), store.MapUsers{Table: "account", ID: "number"}, store.Word{Actor: "tester"}); err != nil {
 		t.Fatal(err)
 	}
 	err = pgx.BeginFunc(t.Context(), w.store.Pool(), func(tx pgx.Tx) error {

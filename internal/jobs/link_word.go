@@ -59,7 +59,7 @@ type Linked struct {
 // LinkCustomer links a customer to a local user by a person's word. Errors: ErrNoCustomer, ErrCustomerDeleted,
 // ErrNoUser, ErrUserLinked, ErrCustomerLinked, ErrWord; then nothing is changed.
 func LinkCustomer(ctx context.Context, s *store.Store, order LinkOrder, word store.Word) (linked Linked, err error) {
-	deed := deedOf(word, "link", customerSubject(order.CustomerID), map[string]any{"local_user_id": order.LocalUserID, "also": order.Also, "replace": order.Replace})
+	deed := word.Deed("link", customerSubject(order.CustomerID), map[string]any{"local_user_id": order.LocalUserID, "also": order.Also, "replace": order.Replace})
 	err = inPersonsTx(ctx, s, deed, func(tx *store.Tx, l *linker) error {
 		facts, subject, err := lockSubject(ctx, tx, order.CustomerID, order.LocalUserID)
 		if err != nil {
@@ -85,7 +85,7 @@ type Unlinked struct {
 // UnlinkCustomer ends a customer's link by a person's word, for good: the same evidence does not make it again.
 // Errors: ErrNoCustomer, ErrNotLinked, ErrWord; then nothing is changed.
 func UnlinkCustomer(ctx context.Context, s *store.Store, customer uuid.UUID, word store.Word) (unlinked Unlinked, err error) {
-	err = inPersonsTx(ctx, s, deedOf(word, "unlink", customerSubject(customer), nil), func(tx *store.Tx, l *linker) error {
+	err = inPersonsTx(ctx, s, word.Deed("unlink", customerSubject(customer), nil), func(tx *store.Tx, l *linker) error {
 		facts, subject, err := lockSubject(ctx, tx, customer)
 		if err != nil {
 			return err
@@ -109,11 +109,6 @@ func UnlinkCustomer(ctx context.Context, s *store.Store, customer uuid.UUID, wor
 		return err
 	})
 	return unlinked, err
-}
-
-// deedOf is what a person's word does.
-func deedOf(word store.Word, action, subject string, detail map[string]any) store.Deed {
-	return store.Deed{Actor: word.Actor, Door: word.Door, Action: action, Subject: subject, Reason: word.Reason, Detail: detail}
 }
 
 func customerSubject(id uuid.UUID) string { return "customer " + id.String() }

@@ -35,7 +35,7 @@ func ReplayEvents(ctx context.Context, s *store.Store, logger *slog.Logger, seqs
 	if len(seqs) > MostReplayed {
 		return Replayed{}, fmt.Errorf("%w: %d events, %d at most", ErrTooMany, len(seqs), MostReplayed)
 	}
-	deed := deedOf(word, "replay_events", "events", map[string]any{"events": seqs})
+	deed := word.Deed("replay_events", "events", map[string]any{"events": seqs})
 	if len(seqs) == 1 {
 		deed.Subject = fmt.Sprintf("event %d", seqs[0])
 	}
@@ -73,7 +73,7 @@ func RetryFailedEvents(ctx context.Context, s *store.Store, eventType string, wo
 	if eventType != "" {
 		subject += " of type " + eventType
 	}
-	err = inPersonsTx(ctx, s, deedOf(word, "retry_events", subject, nil), func(tx *store.Tx, l *linker) error {
+	err = inPersonsTx(ctx, s, word.Deed("retry_events", subject, nil), func(tx *store.Tx, l *linker) error {
 		seqs, err := tx.ListFailedSeqs(ctx, eventType, mostRetried)
 		if err != nil {
 			return err
@@ -119,7 +119,7 @@ func AskAgain(ctx context.Context, s *store.Store, id uuid.UUID, word store.Word
 	if request.Key != nil {
 		key = *request.Key
 	}
-	deed := deedOf(word, "retry_checkout", "checkout_request "+id.String(), map[string]any{})
+	deed := word.Deed("retry_checkout", "checkout_request "+id.String(), map[string]any{})
 	err = inPersonsTx(ctx, s, deed, func(tx *store.Tx, _ *linker) error {
 		// Who presses twice asks once.
 		if again, err = tx.LockRetried(ctx, id); err != nil || again != uuid.Nil {
@@ -147,7 +147,7 @@ func TryNow(ctx context.Context, s *store.Store, id uuid.UUID, word store.Word) 
 	default:
 		return fmt.Errorf("%w: %s is %s", ErrRequestOver, id, request.State)
 	}
-	return inPersonsTx(ctx, s, deedOf(word, "try_checkout", "checkout_request "+id.String(), nil), func(tx *store.Tx, _ *linker) error {
+	return inPersonsTx(ctx, s, word.Deed("try_checkout", "checkout_request "+id.String(), nil), func(tx *store.Tx, _ *linker) error {
 		woken, err := tx.WakeCheckoutJob(ctx, id)
 		if err == nil && !woken {
 			err = fmt.Errorf("%w: %s has no job that waits: a try goes on, or upkeep gives it one within a minute", ErrRequestLive, id)
@@ -162,7 +162,7 @@ func AskForSweep(ctx context.Context, s *store.Store, objectType string, word st
 	if !slices.Contains(mirrored, objectType) {
 		return fmt.Errorf("objects of type %q are not mirrored", objectType)
 	}
-	return inPersonsTx(ctx, s, deedOf(word, "sweep", "list of type "+objectType, nil), func(tx *store.Tx, l *linker) error {
+	return inPersonsTx(ctx, s, word.Deed("sweep", "list of type "+objectType, nil), func(tx *store.Tx, l *linker) error {
 		if _, err := l.client.InsertTx(ctx, tx.Pgx(), ReconcileArgs{Types: []string{objectType}, Full: true}, nil); err != nil {
 			return fmt.Errorf("enqueueing a sweep: %w", store.Interpret(err))
 		}

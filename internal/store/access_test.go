@@ -496,7 +496,7 @@ func TestUserAccessGoesByTheProductsOwnUsersTable(t *testing.T) {
 	t.Parallel()
 	d := newSeed(t)
 	d.Exec("users", "create table public.accounts (id bigint primary key, gone date); insert into public.accounts values (7, null), (8, '2026-01-01')")
-	if _, err := d.MapLocalUsers(t.Context(), store.MapUsers{Table: "accounts", ID: "id", DeletedAt: "gone"}); err != nil {
+	if _, err := d.MapLocalUsers(t.Context(), store.MapUsers{Table: "accounts", ID: "id", DeletedAt: "gone"}, store.Word{Actor: "tester"}); err != nil {
 		t.Fatal(err)
 	}
 	d.Sow(`

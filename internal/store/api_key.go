@@ -15,15 +15,23 @@ type APIKey struct {
 	RevokedAt  *time.Time `json:"revoked_at"`   // null while it opens the door
 }
 
-// InsertAPIKey stores the SHA-256 of a key. It reports false where a live key has the name. Errors: ErrRefused for a name
-// that is empty or of over 100 characters.
-func (s *Store) InsertAPIKey(ctx context.Context, name string, hash [32]byte) (bool, error) {
-	n, err := s.q.APIKeyInsert(ctx, s.pool, name, hash[:])
-	if err != nil {
-		return false, fmt.Errorf("storing a key for %q: %w", name, interpret(err))
-	}
-	return n == 1, nil
+// InsertAPIKey stores the SHA-256 of a key, and notes who made it. It reports false where a live key has the name. Errors:
+// ErrRefused for a name that is empty or of over 100 characters.
+func (s *Store) InsertAPIKey(ctx context.Context, name string, hash [32]byte, word Word) (stored bool, err error) {
+	err = s.InTx(ctx, func(t *Tx) error {
+		n, err := t.q.APIKeyInsert(ctx, t.tx, name, hash[:])
+		if err != nil {
+			return fmt.Errorf("storing a key for %q: %w", name, interpret(err))
+		}
+		if stored = n == 1; !stored {
+			return nil
+		}
+		return t.Audit(ctx, word.Deed("create_key", keySubject(name), nil))
+	})
+	return stored, err
 }
+
+func keySubject(name string) string { return "key " + name }
 
 // ListAPIKeys reads all keys, those that are revoked last.
 func (s *Store) ListAPIKeys(ctx context.Context) ([]APIKey, error) {
@@ -38,16 +46,18 @@ func (s *Store) ListAPIKeys(ctx context.Context) ([]APIKey, error) {
 	return keys, nil
 }
 
-// RevokeAPIKey makes the live key of this name open nothing, from the next request on. Errors: ErrNotFound.
-func (s *Store) RevokeAPIKey(ctx context.Context, name string) error {
-	n, err := s.q.APIKeyRevoke(ctx, s.pool, name)
-	if err != nil {
-		return fmt.Errorf("revoking the key of %q: %w", name, interpret(err))
-	}
-	if n == 0 {
-		return fmt.Errorf("no live key is named %q: %w", name, ErrNotFound)
-	}
-	return nil
+// RevokeAPIKey makes the live key of this name open nothing, from the next request on, and notes who did. Errors: ErrNotFound.
+func (s *Store) RevokeAPIKey(ctx context.Context, name string, word Word) error {
+	return s.InTx(ctx, func(t *Tx) error {
+		n, err := t.q.APIKeyRevoke(ctx, t.tx, name)
+		if err != nil {
+			return fmt.Errorf("revoking the key of %q: %w", name, interpret(err))
+		}
+		if n == 0 {
+			return fmt.Errorf("no live key is named %q: %w", name, ErrNotFound)
+		}
+		return t.Audit(ctx, word.Deed("revoke_key", keySubject(name), nil))
+	})
 }
 
 // UseAPIKey gives the name of the live key with this SHA-256, and notes its use. It reports false where there is none.

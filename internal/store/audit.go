@@ -26,6 +26,11 @@ type Deed struct {
 	Detail  map[string]any // what else is to be known; nothing personal
 }
 
+// Deed is what a person's word does.
+func (w Word) Deed(action, subject string, detail map[string]any) Deed {
+	return Deed{Actor: w.Actor, Door: w.Door, Action: action, Subject: subject, Reason: w.Reason, Detail: detail}
+}
+
 // AuditedDeed is a row of audit.
 type AuditedDeed struct {
 	ID      int64

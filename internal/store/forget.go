@@ -38,19 +38,26 @@ func (s *Store) ListCustomersEver(ctx context.Context, externalID string) ([]uui
 	return ids, nil
 }
 
-// ForgetCustomer takes a customer's personal data out of the mirror and the ledgers, for good, in one transaction. It
-// returns how many rows of each table were blanked. The events are BlankEvents' part. Errors: ErrUnavailable while
-// writers of the mirror hold what it needs.
-func (s *Store) ForgetCustomer(ctx context.Context, id uuid.UUID, actor, reason string) (map[string]int64, error) {
-	raw, err := s.q.CustomerForget(ctx, s.pool, dbsqlc.CustomerForgetParams{CustomerID: id, Actor: storableText(actor), Reason: storableText(reason)})
-	if err != nil {
-		return nil, fmt.Errorf("forgetting customer %s: %w", id, interpret(err))
-	}
+// ForgetCustomer takes a customer's personal data out of the mirror and the ledgers, for good, in one transaction, which
+// notes who did. It returns how many rows of each table were blanked. The events are BlankEvents' part. Errors:
+// ErrUnavailable while writers of the mirror hold what it needs.
+func (s *Store) ForgetCustomer(ctx context.Context, id uuid.UUID, word Word) (map[string]int64, error) {
 	counts := map[string]int64{}
-	if err := json.Unmarshal(raw, &counts); err != nil {
-		return nil, fmt.Errorf("forgetting customer %s: reading the counts: %w", id, err)
-	}
-	return counts, nil
+	err := s.InTx(ctx, func(t *Tx) error {
+		// Noted first: once the customer is forgotten, the mirror's writers wait for the commit.
+		if err := t.Audit(ctx, word.Deed("forget", "customer "+id.String(), nil)); err != nil {
+			return err
+		}
+		raw, err := t.q.CustomerForget(ctx, t.tx, dbsqlc.CustomerForgetParams{CustomerID: id, Actor: storableText(word.Actor), Reason: storableText(word.Reason)})
+		if err != nil {
+			return fmt.Errorf("forgetting customer %s: %w", id, interpret(err))
+		}
+		if err := json.Unmarshal(raw, &counts); err != nil {
+			return fmt.Errorf("forgetting customer %s: reading the counts: %w", id, err)
+		}
+		return nil
+	})
+	return counts, err
 }
 
 // ListForgottenObjects gives the ids of a forgotten customer and of all that the mirror has of it.

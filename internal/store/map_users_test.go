@@ -74,7 +74,7 @@ func TestMapLocalUsersReadsTheProductsOwnTable(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 2 { // safe twice
-				indexed, err := s.MapLocalUsers(t.Context(), c.mapping)
+				indexed, err := s.MapLocalUsers(t.Context(), c.mapping, store.Word{Actor: "tester"})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -98,7 +98,7 @@ func TestMapLocalUsersFollowsItsLastMapping(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range []store.MapUsers{{Table: "a", ID: "id"}, {Table: "b", ID: "key", Email: "mail"}} {
-		if _, err := s.MapLocalUsers(t.Context(), m); err != nil {
+		if _, err := s.MapLocalUsers(t.Context(), m, store.Word{Actor: "tester"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -124,7 +124,7 @@ func TestMapLocalUsersNamesWhatIsMissingAndChangesNothing(t *testing.T) {
 		"the id column has no name":      {Table: "users"},
 		`table users"; drop table users`: {Table: `users"; drop table users`, ID: "id"},
 	} {
-		_, err := s.MapLocalUsers(t.Context(), m)
+		_, err := s.MapLocalUsers(t.Context(), m, store.Word{Actor: "tester"})
 		if !errors.Is(err, store.ErrNoSuchColumn) || !strings.Contains(err.Error(), want) {
 			t.Errorf("mapping %+v: %v, want ErrNoSuchColumn with %q", m, err, want)
 		}

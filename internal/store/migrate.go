@@ -189,8 +189,8 @@ type MapUsers struct {
 var ErrNoSuchColumn = errors.New("no such table or column")
 
 // MapLocalUsers puts the product's own table behind polar.local_user. indexed tells whether an index serves look-ups
-// by the id as text. Errors: ErrNoSuchColumn, naming it.
-func (s *Store) MapLocalUsers(ctx context.Context, m MapUsers) (indexed bool, err error) {
+// by the id as text. The transaction notes who did. Errors: ErrNoSuchColumn, naming it.
+func (s *Store) MapLocalUsers(ctx context.Context, m MapUsers, word Word) (indexed bool, err error) {
 	table := tableName(m.Table)
 	columns := map[string]string{}
 	rows, err := s.pool.Query(ctx, `select a.attname::text, format_type(a.atttypid, null) from pg_attribute a
@@ -238,8 +238,15 @@ func (s *Store) MapLocalUsers(ctx context.Context, m MapUsers) (indexed bool, er
 	view := fmt.Sprintf(`create or replace view polar.local_user as
 		select %s as id, %s as email, %s as created_at, %s as deleted_at from %s`,
 		selected[0], selected[1], selected[2], selected[3], table.Sanitize())
-	if _, err := s.pool.Exec(ctx, view); err != nil {
-		return false, fmt.Errorf("replacing view polar.local_user: %w", interpret(err))
+	deed := word.Deed("map_users", "table "+m.Table, map[string]any{"id": m.ID, "email": m.Email, "created_at": m.CreatedAt, "deleted_at": m.DeletedAt})
+	err = s.InTx(ctx, func(t *Tx) error {
+		if _, err := t.tx.Exec(ctx, view); err != nil {
+			return fmt.Errorf("replacing view polar.local_user: %w", interpret(err))
+		}
+		return t.Audit(ctx, deed)
+	})
+	if err != nil {
+		return false, err
 	}
 
 	// Links look users up by the id as text: of a text column any index on it serves, of another type only one on the cast.

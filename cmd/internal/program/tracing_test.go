@@ -99,7 +99,7 @@ func newTracedWorld(t *testing.T, tracing cmdconfig.Tracing) *tracedWorld {
 		}, nil, logger("worker"), ready)
 	})
 	w.stop = func() { stopIngest(); stopWorker() }
-	if _, err := w.store.InsertAPIKey(t.Context(), "shop", sha256.Sum256([]byte(appKey))); err != nil {
+	if _, err := w.store.InsertAPIKey(t.Context(), "shop", sha256.Sum256([]byte(appKey)), store.Word{Actor: "tester"}); err != nil {
 		t.Fatal(err)
 	}
 	w.eventually(func() error {
