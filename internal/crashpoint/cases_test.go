@@ -102,7 +102,7 @@ func purchaseAfterA500(w *world) {
 // bought is a purchase with nobody dying, after which the worker is gone.
 func bought(w *world) {
 	w.startIngest()
-	w.startWorker()
+	w.worker.Start()
 	purchase(w)
 	w.calm()
 	w.wantBought()
@@ -157,7 +157,7 @@ func (w *world) metrics() (string, error) {
 // failedAndBodiless has an event whose last try failed, and whose body is no longer kept.
 func failedAndBodiless(w *world) {
 	w.startIngest()
-	w.startWorker()
+	w.worker.Start()
 	w.makeCustomer(fmt.Sprintf(`{"email":%q}`, address))
 	w.calm()
 	w.ingest.Kill()
@@ -204,7 +204,7 @@ func boughtWithItsCustomer(w *world) {
 func unheardExpiry(w *world) {
 	w.t.Helper()
 	w.startIngest()
-	w.startWorker()
+	w.worker.Start()
 	w.loseEvents("checkout.*")
 	request, err := w.await(w.ask(identified), "open")
 	if err == nil {
@@ -240,7 +240,7 @@ func (w *world) makeCustomer(body string) string {
 // userAppears has a customer wait for its user, who signs up while no worker runs.
 func userAppears(w *world) {
 	w.startIngest()
-	w.startWorker()
+	w.worker.Start()
 	w.makeCustomer(fmt.Sprintf(`{"email":%q,"external_id":%q}`, address, user))
 	w.calm()
 	w.killWorker()
@@ -260,7 +260,7 @@ func linkedByItsID(w *world) {
 func paidByACustomerWithoutID(w *world) {
 	w.t.Helper()
 	w.startIngest()
-	w.startWorker()
+	w.worker.Start()
 	w.exec("insert into polar.local_user (id, email) values ($1, $2)", user, address)
 	customer := w.makeCustomer(fmt.Sprintf(`{"email":%q}`, address))
 	w.calm()
@@ -301,8 +301,8 @@ func (w *world) post(event any) {
 }
 
 func idWritten(w *world) {
-	w.compare("customer")
 	w.want("customers", "select external_id from polar.customer", user)
+	w.compare("customer")
 	w.want("links", "select local_user_id || ' ' || basis from polar.customer_link", user+" checkout")
 	w.want("conflicts", "select kind from polar.link_conflict")
 	if n := w.fake.Requests()[patchCustomer]; n > 2 {
@@ -318,7 +318,7 @@ func (w *world) fillPolar() { w.fake.SeedCustomers(250, "sweep") }
 // vanished has a customer in the mirror that is gone at Polar.
 func vanished(w *world) {
 	ids := w.fake.SeedCustomers(30, "sweep")
-	w.startWorker()
+	w.worker.Start()
 	w.swept()
 	w.killWorker()
 	if err := w.fake.Vanish("customer", ids[7]); err != nil {
@@ -349,7 +349,7 @@ func (w *world) inStepWithPolar() {
 	w.want("differences noted twice", "select object_type || ' ' || object_id || ' ' || field from polar.drift group by object_type, object_id, field having count(*) > 1")
 	noted := all[int](w, "select count(*)::int from polar.drift")[0]
 	again := w.command("reconcile")
-	w.startCommand(again)
+	again.Start()
 	if err := again.Wait(within); err != nil {
 		w.t.Fatal(err)
 	}
@@ -408,10 +408,11 @@ func (w *world) enabled() bool {
 }
 
 func enabledAgain(w *world) {
+	w.want("outages", "select reason || ' ' || (ended_at is not null)::text from polar.endpoint_outage", "disabled true")
 	if !w.enabled() {
 		w.t.Error("the endpoint is still disabled")
 	}
-	w.want("outages", "select reason || ' ' || (ended_at is not null)::text from polar.endpoint_outage", "disabled true")
+	w.calm() // with the sweep that catches up
 	for _, objectType := range polarfake.ObjectTypes {
 		w.compare(objectType)
 	}

@@ -49,7 +49,7 @@ func TestIngestWhoseClockIsSteppedRefusesWhatSeemsOldAndTakesItOnceTheClockIsRig
 			w := newWorld(t, worldOptions{fake: polarfake.Options{RetryScale: 0.1}})
 			clock := newClockFile(t, 0)
 			w.startIngest(clock.env())
-			w.startWorker()
+			w.worker.Start()
 			w.makeCustomer(`{"email":"first@buyer-example.com"}`)
 			w.calm()
 			clock.step(tt.by)
@@ -92,7 +92,7 @@ func TestAWorkerWhoseClockIsAnHourOffWorksAsOthersDo(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, worldOptions{})
 				w.startIngest()
-				w.startWorker(newClockFile(t, by).env())
+				w.worker.Start(newClockFile(t, by).env())
 				play(w)
 				w.calm()
 				w.keepsItsPromises()
@@ -103,19 +103,19 @@ func TestAWorkerWhoseClockIsAnHourOffWorksAsOthersDo(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, sweepOptions)
 			w.fillPolar()
-			w.startWorker(newClockFile(t, by).env())
+			w.worker.Start(newClockFile(t, by).env())
 			w.inStepWithPolar()
 		})
 		t.Run(fmt.Sprintf("%s, what another held", by), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, worldOptions{})
 			w.startIngest()
-			w.startWorker("TRUENORTH_CRASH_AT=checkout.sent")
+			w.worker.Start("TRUENORTH_CRASH_AT=checkout.sent")
 			purchase(w)
 			if err := w.worker.WaitKilled(within); err != nil {
 				t.Fatal(err)
 			}
-			w.startWorker(newClockFile(t, by).env())
+			w.worker.Start(newClockFile(t, by).env())
 			w.calm()
 			w.keepsItsPromises()
 			w.wantBought()
@@ -135,7 +135,7 @@ func TestAWorkerWhoseClockIsSteppedTakesNothingFromThoseWhoWork(t *testing.T) {
 			w.inject(polarfake.Fault{Kind: polarfake.FaultDelay, Method: http.MethodPost, Path: "/v1/checkouts/", Delay: polarfake.Duration(answer), Count: -1})
 			w.startIngest()
 			clock := newClockFile(t, 0)
-			w.startWorker(clock.env())
+			w.worker.Start(clock.env())
 			const requests = 3
 			for range requests {
 				w.ask(truenorth.CheckoutParams{})
@@ -167,7 +167,7 @@ func TestACheckoutEnqueuedByAHostWhoseClockIsAheadDoesNotWaitForThatTime(t *test
 	t.Parallel()
 	w := newWorld(t, worldOptions{})
 	w.startIngest()
-	w.startWorker()
+	w.worker.Start()
 	job := all[int64](w, fmt.Sprintf(`insert into polar.river_job (kind, args, queue, max_attempts, scheduled_at)
 		values ('create_checkout', '{"params": {"products": [%q]}}', 'checkouts', 25, now() + interval '1 hour') returning id`, oneTime))[0]
 	waittest.Within(t, within, func() error {

@@ -52,12 +52,12 @@ func (c crash) run(t *testing.T) {
 	switch c.program {
 	case "ingest":
 		victim, start = w.ingest, w.startIngest
-		w.startWorker()
+		w.worker.Start()
 	case "truenorth":
 		victim = w.command(c.args...)
-		start = func(env ...string) { w.startCommand(victim, env...) }
+		start = victim.Start
 	default:
-		victim, start = w.worker, w.startWorker
+		victim, start = w.worker, w.worker.Start
 		w.startIngest()
 	}
 	var died time.Time
@@ -81,14 +81,15 @@ func (c crash) run(t *testing.T) {
 		}
 	}
 	w.calm()
+	if c.after != nil {
+		c.after(w)
+		w.calm() // what goes without a job may just have begun when it was calm before
+	}
 	t.Logf("all was done %s after the last kill", time.Since(died).Round(100*time.Millisecond))
 	if c.judge != nil {
 		c.judge(w)
 	} else {
 		w.keepsItsPromises()
-	}
-	if c.after != nil {
-		c.after(w)
 	}
 }
 
@@ -178,7 +179,7 @@ func TestAMigrationKilledAfterAnyStatementGoesOn(t *testing.T) {
 	const pace = 5
 	for kills := 0; ; kills++ {
 		migrate := w.command("migrate")
-		w.startCommand(migrate, fmt.Sprintf("TRUENORTH_CRASH_AT=migrate.statement:%d", 1+pace*kills))
+		migrate.Start(fmt.Sprintf("TRUENORTH_CRASH_AT=migrate.statement:%d", 1+pace*kills))
 		if migrate.WaitKilled(within) == nil {
 			continue
 		}

@@ -69,16 +69,15 @@ var oneTime = uuid.MustParse(polarfake.OneTimeProductID)
 
 // world is all that the product is, as processes, on a database of its own, and a Polar.
 type world struct {
-	t                    *testing.T
-	url                  string
-	store                *store.Store
-	client               *truenorth.Client
-	fake                 *polarfake.Fake
-	api                  *httptest.Server
-	ingest, worker       *machinetest.Process
-	ingestEnv, workerEnv []string
-	webhook              string // ingest's URL
-	metricsAddr          string // ingest's
+	t              *testing.T
+	url            string
+	store          *store.Store
+	client         *truenorth.Client
+	fake           *polarfake.Fake
+	api            *httptest.Server
+	ingest, worker *machinetest.Process
+	webhook        string // ingest's URL
+	metricsAddr    string // ingest's
 
 	purchases sync.WaitGroup
 	removed   []string // events that retention takes, by their ids
@@ -117,14 +116,12 @@ func newWorld(t *testing.T, options worldOptions) *world {
 	t.Cleanup(w.api.Close)
 	w.fake.SetPublicURL(w.api.URL)
 
-	w.ingest = machinetest.NewProcess(t, program(t, "ingest"))
-	w.ingestEnv = []string{"DATABASE_URL=" + w.url, "POLAR_WEBHOOK_SECRETS=" + secret, "INGEST_ADDR=" + ingestAddr, "INGEST_METRICS_ADDR=" + w.metricsAddr}
-	w.worker = machinetest.NewProcess(t, program(t, "worker"))
-	w.workerEnv = append([]string{
+	w.ingest = machinetest.NewProcess(t, []string{"DATABASE_URL=" + w.url, "POLAR_WEBHOOK_SECRETS=" + secret, "INGEST_ADDR=" + ingestAddr, "INGEST_METRICS_ADDR=" + w.metricsAddr}, program(t, "ingest"))
+	w.worker = machinetest.NewProcess(t, append([]string{
 		"DATABASE_URL=" + w.url, "POLAR_ACCESS_TOKEN=polar_oat_test", "POLAR_API_URL=" + w.api.URL + "/v1", "POLAR_RATE_LIMIT=0",
 		"WORKER_ADDR=127.0.0.1:0", "RECONCILE_INTERVAL=0", "RECOVERY_TIME=" + recovery.String(), "POLAR_TIMEOUT=" + recovery.String(),
 		"INGEST_PUBLIC_URL=" + w.webhook,
-	}, options.worker...)
+	}, options.worker...), program(t, "worker"))
 	return w
 }
 
@@ -142,7 +139,7 @@ func withParameter(t *testing.T, databaseURL, name, value string) string {
 
 func (w *world) startIngest(env ...string) {
 	w.t.Helper()
-	w.ingest.Start(slices.Concat(w.ingestEnv, env)...)
+	w.ingest.Start(env...)
 	waittest.Eventually(w.t, func() error {
 		response, err := http.Get(strings.TrimSuffix(w.webhook, ingest.Route) + "/livez")
 		if err != nil {
@@ -150,11 +147,6 @@ func (w *world) startIngest(env ...string) {
 		}
 		return response.Body.Close()
 	})
-}
-
-func (w *world) startWorker(env ...string) {
-	w.t.Helper()
-	w.worker.Start(slices.Concat(w.workerEnv, env)...)
 }
 
 // killWorker kills the worker, and has the next one lead at once: River waits for a leader that died.
@@ -167,12 +159,8 @@ func (w *world) killWorker() {
 // command is a run of truenorth.
 func (w *world) command(args ...string) *machinetest.Process {
 	w.t.Helper()
-	return machinetest.NewProcess(w.t, program(w.t, "truenorth"), args...)
-}
-
-func (w *world) startCommand(p *machinetest.Process, env ...string) {
-	w.t.Helper()
-	p.Start(append([]string{"DATABASE_URL=" + w.url, "POLAR_ACCESS_TOKEN=polar_oat_test", "POLAR_API_URL=" + w.api.URL + "/v1"}, env...)...)
+	env := []string{"DATABASE_URL=" + w.url, "POLAR_ACCESS_TOKEN=polar_oat_test", "POLAR_API_URL=" + w.api.URL + "/v1"}
+	return machinetest.NewProcess(w.t, env, program(w.t, "truenorth"), args...)
 }
 
 func (w *world) exec(sql string, args ...any) {
@@ -399,20 +387,19 @@ func (w *world) wantBought() {
 	w.t.Helper()
 	w.want("requests", "select state from polar.checkout_request", "succeeded")
 	w.want("links", "select local_user_id from polar.customer_link", user)
+	w.want("the feed", "select kind || ' ' || count(*) from polar.change where kind in ('checkout_succeeded', 'linked') group by kind order by 1",
+		"checkout_succeeded 1", "linked 1")
+}
+
+// want waits until a query gives these.
+func (w *world) want(what, sql string, want ...string) {
+	w.t.Helper()
 	waittest.Within(w.t, within, func() error {
-		got := all[string](w, "select kind || ' ' || count(*) from polar.change where kind in ('checkout_succeeded', 'linked') group by kind order by 1")
-		if want := []string{"checkout_succeeded 1", "linked 1"}; !slices.Equal(got, want) {
-			return fmt.Errorf("the feed tells %q, want %q", got, want)
+		if got := all[string](w, sql); !slices.Equal(got, want) {
+			return fmt.Errorf("%s: %q, want %q", what, got, want)
 		}
 		return nil
 	})
-}
-
-func (w *world) want(what, sql string, want ...string) {
-	w.t.Helper()
-	if got := all[string](w, sql); !slices.Equal(got, append([]string{}, want...)) {
-		w.t.Errorf("%s: %q, want %q", what, got, want)
-	}
 }
 
 func (w *world) wantCalls(route string, n int) {

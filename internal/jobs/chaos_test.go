@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -52,40 +51,6 @@ func TestThousandsOfShuffledAndDoubledEventsEndInTheTablesOfTheInOrderRun(t *tes
 	l.prepare(h)
 	l.apply(disturbed, 200, 4, random)
 	sameOutcome(t, fmt.Sprintf("%d deliveries", len(disturbed)), outcome(t, l.store), want)
-}
-
-// process is one of truenorth's programs, which the test kills without warning and starts again.
-type process struct {
-	t       *testing.T
-	program string
-	env     []string
-
-	mu      sync.Mutex
-	command *exec.Cmd
-	output  *bytes.Buffer
-}
-
-func (p *process) start() {
-	p.t.Helper()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.output = &bytes.Buffer{}
-	p.command = exec.Command(p.program)
-	p.command.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
-		return strings.HasPrefix(v, "DATABASE_URL") || strings.HasPrefix(v, "POLAR_")
-	}), p.env...)
-	p.command.Stderr = p.output
-	if err := p.command.Start(); err != nil {
-		p.t.Errorf("starting %s: %v", p.program, err)
-	}
-}
-
-// kill ends the process as a power cut does.
-func (p *process) kill() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_ = p.command.Process.Kill()
-	_ = p.command.Wait()
 }
 
 // programs are ingest and worker, built once, as this test was built, into a folder that TestMain removes.
@@ -137,29 +102,21 @@ func TestKilledProcessesLoseNothingThatWasAcknowledged(t *testing.T) {
 	s := storetest.Open(t, url)
 	h.seed(t, s)
 
-	var processes []*process
+	var processes []*machinetest.Process
 	var addrs []string
 	for range 2 {
 		addr := machinetest.Address(t)
 		addrs = append(addrs, addr)
 		processes = append(processes,
-			&process{t: t, program: ingestPath, env: []string{"DATABASE_URL=" + url, "POLAR_WEBHOOK_SECRETS=" + secret, "INGEST_ADDR=" + addr}},
-			&process{t: t, program: workerPath, env: []string{
+			machinetest.NewProcess(t, []string{"DATABASE_URL=" + url, "POLAR_WEBHOOK_SECRETS=" + secret, "INGEST_ADDR=" + addr}, ingestPath),
+			machinetest.NewProcess(t, []string{
 				"DATABASE_URL=" + url, "POLAR_ACCESS_TOKEN=polar_oat_test", "POLAR_API_URL=" + api.URL + "/v1", "POLAR_RATE_LIMIT=0", "WORKER_ADDR=127.0.0.1:0",
 				"RECONCILE_INTERVAL=0", // the fake knows nothing of the history
-			}})
+			}, workerPath))
 	}
 	for _, p := range processes {
-		p.start()
-		t.Cleanup(p.kill)
+		p.Start()
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			for _, p := range processes {
-				t.Logf("%s, the last of its log:\n%s", filepath.Base(p.program), p.output.Bytes()[max(0, p.output.Len()-2000):])
-			}
-		}
-	})
 
 	// At each of these counts of acknowledged deliveries a process, now this, now that, dies.
 	const kills = 8
@@ -171,16 +128,16 @@ func TestKilledProcessesLoseNothingThatWasAcknowledged(t *testing.T) {
 		for acknowledged := range progress {
 			if next < kills && acknowledged >= (next+1)*len(deliveries)/(kills+1) {
 				victim := processes[next%len(processes)]
-				victim.kill()
-				victim.start()
+				victim.Kill()
+				victim.Start()
 				next++
 			}
 		}
 		for _, p := range processes { // all at once, with the queue as full as it is
-			p.kill()
+			p.Kill()
 		}
 		for _, p := range processes {
-			p.start()
+			p.Start()
 		}
 	}()
 	var acknowledged atomic.Int64

@@ -249,7 +249,7 @@ func (h *relays) stop() {
 type processes struct {
 	s              *stage
 	pg             *embeddedpg.Server
-	ingest, worker *process
+	ingest, worker *machinetest.Process
 	ingestAddr     string
 	ingestDown     bool
 }
@@ -281,28 +281,21 @@ func (h *processes) start() {
 	s.w.api = httptest.NewServer(s.startFake("http://" + h.ingestAddr + ingest.Route))
 	s.t.Cleanup(s.w.api.Close)
 	s.w.fake.SetPublicURL(s.w.api.URL)
-	h.ingest = &process{t: s.t, program: ingestPath, env: []string{
+	h.ingest = machinetest.NewProcess(s.t, []string{
 		"DATABASE_URL=" + h.pg.URL(), "POLAR_WEBHOOK_SECRETS=" + secret, "INGEST_ADDR=" + h.ingestAddr,
-	}}
-	h.worker = &process{t: s.t, program: workerPath, env: []string{
+	}, ingestPath)
+	h.worker = machinetest.NewProcess(s.t, []string{
 		"DATABASE_URL=" + h.pg.URL(), "POLAR_ACCESS_TOKEN=polar_oat_test", "POLAR_API_URL=" + s.w.api.URL + "/v1", "POLAR_RATE_LIMIT=0",
 		"WORKER_ADDR=127.0.0.1:0", "RECONCILE_INTERVAL=0", "RECOVERY_TIME=" + recovery.String(), "POLAR_TIMEOUT=400ms",
-	}}
-	h.ingest.start()
-	h.worker.start()
-	s.t.Cleanup(func() {
-		if s.t.Failed() {
-			for _, p := range []*process{h.ingest, h.worker} {
-				s.t.Logf("%s, the last of its log:\n%s", p.program, p.output.Bytes()[max(0, p.output.Len()-4000):])
-			}
-		}
-	})
+	}, workerPath)
+	h.ingest.Start()
+	h.worker.Start()
 }
 
 func (h *processes) toggleIngest() {
-	h.ingest.kill()
+	h.ingest.Kill()
 	if h.ingestDown = !h.ingestDown; !h.ingestDown {
-		h.ingest.start()
+		h.ingest.Start()
 	}
 }
 
@@ -325,8 +318,8 @@ func (h *processes) togglePostgres() {
 }
 
 func (h *processes) killWorker() {
-	h.worker.kill()
-	h.worker.start()
+	h.worker.Kill()
+	h.worker.Start()
 }
 
 func (h *processes) restore() {
@@ -336,6 +329,6 @@ func (h *processes) restore() {
 }
 
 func (h *processes) stop() {
-	h.ingest.kill()
-	h.worker.kill()
+	h.ingest.Kill()
+	h.worker.Kill()
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/truenorth-dev/truenorth/internal/machinetest"
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
 	"github.com/truenorth-dev/truenorth/internal/waittest"
 )
@@ -13,13 +14,12 @@ func TestAWorkerKilledInTheMiddleOfACreateLeavesExactlyOneSessionWithinAMinute(t
 	t.Parallel()
 	w := newWorld(t, worldOptions{offline: true, idle: true}) // no event tells: Polar's list must be asked
 	_, program := buildPrograms(t)
-	worker := func() *process {
-		p := &process{t: t, program: program, env: []string{
+	worker := func() *machinetest.Process {
+		p := machinetest.NewProcess(t, []string{
 			"DATABASE_URL=" + w.store.Pool().Config().ConnString(), "POLAR_ACCESS_TOKEN=polar_oat_test",
 			"POLAR_API_URL=" + w.api.URL + "/v1", "POLAR_RATE_LIMIT=0", "WORKER_ADDR=127.0.0.1:0",
-		}}
-		p.start()
-		t.Cleanup(p.kill)
+		}, program)
+		p.Start()
 		return p
 	}
 	w.inject(onCheckouts(polarfake.FaultHangAfter))
@@ -31,7 +31,7 @@ func TestAWorkerKilledInTheMiddleOfACreateLeavesExactlyOneSessionWithinAMinute(t
 		}
 		return nil
 	})
-	first.kill()
+	first.Kill()
 	killed := time.Now()
 	worker()
 	waittest.Within(t, time.Minute, func() error {

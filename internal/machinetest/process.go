@@ -17,6 +17,7 @@ import (
 // Process is a program that a test starts, kills without warning and starts again.
 type Process struct {
 	tb      testing.TB
+	env     []string
 	command []string
 
 	mu     sync.Mutex
@@ -43,11 +44,11 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-// NewProcess is a program that is not started yet. The end of the test kills it; where the test failed, the last of what it said
-// is logged.
-func NewProcess(tb testing.TB, program string, args ...string) *Process {
+// NewProcess is a program that is not started yet, with its environment. The end of the test kills it; where the test failed, the
+// last of what it said is logged.
+func NewProcess(tb testing.TB, env []string, program string, args ...string) *Process {
 	tb.Helper()
-	p := &Process{tb: tb, command: append([]string{program}, args...)}
+	p := &Process{tb: tb, env: env, command: append([]string{program}, args...)}
 	tb.Cleanup(func() {
 		p.Kill()
 		if tb.Failed() {
@@ -59,15 +60,15 @@ func NewProcess(tb testing.TB, program string, args ...string) *Process {
 	return p
 }
 
-// Start starts the program in this environment; of the test's own, nothing that is set here for truenorth goes into it.
-func (p *Process) Start(env ...string) {
+// Start starts the program, with more in its environment. Of the test's own, nothing that is set for truenorth goes into it.
+func (p *Process) Start(more ...string) {
 	p.tb.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	run := exec.Command(p.command[0], p.command[1:]...) //nolint:noctx // the test kills it
-	run.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
+	run.Env = slices.Concat(slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "DATABASE_URL") || strings.HasPrefix(v, "POLAR_") || strings.HasPrefix(v, "TRUENORTH_")
-	}), env...)
+	}), p.env, more)
 	said, ended := &output{}, make(chan struct{})
 	run.Stdout, run.Stderr = said, said
 	if err := run.Start(); err != nil {
