@@ -87,7 +87,7 @@ func TestTheOverviewShowsNumbersAndNewestRows(t *testing.T) {
 func TestAllIsInOrderOnlyWherePolarIsKnownToSend(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)
-	if err := w.store.Beat(t.Context(), "worker-1"); err != nil {
+	if _, err := w.store.Beat(t.Context(), "worker-1"); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ state, says string }{

@@ -233,7 +233,7 @@ func newEverything(t *testing.T, c *collector) *everything {
 		"INGEST_METRICS_ADDR=" + machinetest.Address(t), "OTEL_EXPORTER_OTLP_ENDPOINT=" + c.URL, "OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20" + hiddenHeader,
 		"POLAR_RATE_LIMIT=0",
 	}
-	if _, err := e.store.InsertAPIKey(t.Context(), "shop", sha256.Sum256([]byte(hiddenAppKey))); err != nil {
+	if _, err := e.store.InsertAPIKey(t.Context(), "shop", sha256.Sum256([]byte(hiddenAppKey)), store.Word{Actor: "grace"}); err != nil {
 		t.Fatal(err)
 	}
 	e.secrets = map[string]string{

@@ -31,7 +31,7 @@ type PolarReconcileRun struct {
 	Repaired int64
 	// Why it failed, or why the last try of one that runs did.
 	Error *string
-	// Whether it looked at every page, and so for deletions; otherwise only at what is new or unfinished.
+	// Whether it looked at every page, and so for deletions; otherwise only at what is new or unfinished, or at what is no older than since.
 	FullSweep bool
 	// Objects older than this were left out; null: none.
 	Since *time.Time
