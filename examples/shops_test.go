@@ -42,7 +42,7 @@ func whoPaysMaySeeWhatIsSold(w *world) {
 	ada := w.newBrowser()
 	shown := ada.open("/")
 	shown.wants(http.StatusOK, "price", "buy")
-	if !strings.Contains(shown.text, "49.00") {
+	if !strings.Contains(shown.text, "49.00 USD") {
 		w.t.Errorf("the shop does not show the price that Polar has:\n%s", shown.text)
 	}
 	if members := ada.open("/members"); members.url.Path != "/sign-in" {

@@ -69,7 +69,7 @@ async function awaitURL(pool, request) {
 // addressOf is where to pay, in any state that a request can be in.
 function addressOf(request, { state, url, error }) {
   if (state === 'open' || state === 'confirmed') return url;
-  console.error(`no address to pay at: checkout request ${request} is ${state}`, error ?? '');
+  console.error(`no address to pay at: checkout request ${request}: ${state}`, error ?? '');
   return null;
 }
 

@@ -173,10 +173,10 @@ export function messagePage(who, title, message, refresh) {
 </article>`, refresh);
 }
 
-// money is an amount in a currency's smallest unit for people.
+// money is an amount in a currency's smallest unit for people, as Polar's page has it: 49.00 USD.
 export function money(amount, currency) {
-  const style = new Intl.NumberFormat('en', { style: 'currency', currency });
-  return style.format(amount / 10 ** style.resolvedOptions().maximumFractionDigits);
+  const digits = new Intl.NumberFormat('en', { style: 'currency', currency }).resolvedOptions().maximumFractionDigits;
+  return `${(amount / 10 ** digits).toFixed(digits)} ${currency.toUpperCase()}`;
 }
 
 const day = (time) => new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeZone: 'UTC' }).format(time);

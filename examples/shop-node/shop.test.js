@@ -10,8 +10,8 @@ test('what a page is given is text, and what html made is markup', () => {
 });
 
 test('an amount is shown in the units of its currency', () => {
-  assert.equal(money(4900, 'usd'), '$49.00');
-  assert.equal(money(500, 'jpy'), '¥500');
+  assert.equal(money(4900, 'usd'), '49.00 USD');
+  assert.equal(money(500, 'jpy'), '500 JPY');
 });
 
 test('a password opens its own hash alone', async () => {

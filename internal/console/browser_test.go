@@ -176,6 +176,11 @@ func TestEverybodyCanUseEveryPageOnADeskAndOnAPhone(t *testing.T) {
 			}
 		}
 	}
+	b.do(chromedp.EmulateViewport(1200, 900), chromedp.Navigate(b.url+"/"), chromedp.WaitVisible(chromedp.CSS("main")))
+	b.shoot("overview-narrow-desk")
+	if beside := b.evaluate(`Promise.resolve(String(document.querySelector(".find").getBoundingClientRect().top < document.querySelector(".top nav").getBoundingClientRect().bottom))`); beside != "true" {
+		t.Error("on a desk of 1200 points the search has no room beside the menu")
+	}
 }
 
 // emulateScheme makes the browser ask for light or dark pages.

@@ -55,7 +55,7 @@ func tell(p store.Purchase, now time.Time) (told *news, waits bool) {
 	const patience = 2 * time.Minute
 	switch p.State {
 	case store.RequestFailed, store.RequestExpired:
-		return &news{"warn", "The checkout is " + p.State + ", so nothing was bought."}, false
+		return &news{"warn", "The checkout " + p.State + ", so nothing was bought."}, false
 	case store.RequestSucceeded:
 	default:
 		return &news{"calm", "Welcome back. Waiting for Polar to say that the checkout is paid …"}, now.Sub(p.UpdatedAt) < patience

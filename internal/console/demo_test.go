@@ -142,8 +142,8 @@ func TestWhoComesBackIsToldWhatTheDatabaseSays(t *testing.T) {
 		{"linked", "succeeded", "usr_ada", "checkout", false, false, paid + ", and the customer is linked to usr_ada.", false},
 		{"paid by a stranger's customer", "succeeded", "", "", true, false, "decided by a person", false},
 		{"paid by another user", "succeeded", "usr_eve", "external_id", false, false, "Paid, by a customer who is linked to usr_eve.", false},
-		{"expired", "expired", "", "", false, false, "The checkout is expired", false},
-		{"failed", "failed", "", "", false, false, "The checkout is failed", false},
+		{"expired", "expired", "", "", false, false, "The checkout expired", false},
+		{"failed", "failed", "", "", false, false, "The checkout failed", false},
 	} {
 		_, checkoutID := w.addRequest("usr_ada", c.state)
 		customer := w.addCustomer("ada@example.com")
