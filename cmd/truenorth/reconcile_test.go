@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/truenorth-dev/truenorth/internal/polarfake"
+	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
 )
 
@@ -80,6 +81,24 @@ func TestReconcileSaysByItsExitCodeWhetherUsersAndPolarAgree(t *testing.T) {
 		t.Errorf("a personal value stands in the output:\n%s", out)
 	}
 	b.run(0, "reconcile", "Customers", "members", "benefit-grants", "--since", "36h")
+}
+
+func TestASweepOfAPartDoesNotCallItselfFull(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for _, c := range []struct {
+		args []string
+		full bool
+	}{{[]string{"reconcile", "orders", "--json"}, true}, {[]string{"reconcile", "orders", "--since", "36h", "--json"}, false}} {
+		out, _ := b.run(0, c.args...)
+		var runs []store.ReconcileRun
+		if err := json.Unmarshal([]byte(out), &runs); err != nil || len(runs) != 1 {
+			t.Fatalf("%v: %d runs, %v", c.args, len(runs), err)
+		}
+		if runs[0].Full != c.full || (runs[0].Since == nil) != c.full {
+			t.Errorf("%v: full_sweep is %t, since is %v", c.args, runs[0].Full, runs[0].Since)
+		}
+	}
 }
 
 func TestReconcileFailsClearly(t *testing.T) {

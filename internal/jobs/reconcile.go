@@ -180,7 +180,7 @@ func (r *Runner) Reconcile(ctx context.Context, o ReconcileOptions) ([]store.Rec
 	var runs []store.ReconcileRun
 	var failed []error
 	for _, objectType := range types {
-		run, _, err := r.store.StartRun(ctx, store.RunRequest{ObjectType: objectType, DryRun: o.DryRun, Full: true, Since: o.Since, Fresh: o.Fresh})
+		run, _, err := r.store.StartRun(ctx, store.RunRequest{ObjectType: objectType, DryRun: o.DryRun, Full: o.Since.IsZero(), Since: o.Since, Fresh: o.Fresh})
 		if err != nil {
 			return runs, err
 		}
