@@ -15,6 +15,9 @@ WITHPG := go run ./internal/embeddedpg/withpg --
 # The race detector needs a C compiler, without which Go turns cgo off.
 RACE = $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
+# Static programs go to bin/.
+BUILD := CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/
+
 # Tools are built once per version, from the modules under tools/ that pin them. sqlc without cgo builds in seconds.
 pinned = $(shell sed -nE 's|^(require)?[[:space:]]*$(1) (v[^ ]+).*|\2|p' $(2))
 SQLC := .tools/sqlc-$(call pinned,github.com/sqlc-dev/sqlc,tools/go.mod)
@@ -26,7 +29,8 @@ help: ## list the targets
 
 .PHONY: run
 run: ## run everything on this machine, with a PostgreSQL and a Polar of its own
-	go run ./cmd/truenorth dev
+	$(BUILD) ./cmd/truenorth
+	@exec bin/truenorth dev
 
 .PHONY: test
 test: ## run all tests on a PostgreSQL of their own
@@ -65,7 +69,7 @@ docs: ## write docs/cli.md from the commands and what they print
 
 .PHONY: build
 build: ## build the static programs into bin/
-	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/ ./cmd/ingest ./cmd/worker ./cmd/truenorth
+	$(BUILD) ./cmd/ingest ./cmd/worker ./cmd/truenorth
 
 .PHONY: bench
 bench: ## measure everything in twenty minutes and write docs/performance.md (BENCH=-short: a smoke run; BENCH=--help)

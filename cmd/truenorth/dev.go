@@ -31,7 +31,7 @@ import (
 
 type devCommand struct {
 	Data     string `default:".truenorth" help:"Folder that keeps the database between runs." type:"path" predictor:"folders"`
-	FakeAddr string `default:"127.0.0.1:8082" help:"Where the fake Polar listens." placeholder:"HOST:PORT"`
+	FakeAddr string `default:"127.0.0.1:8082" help:"Where the fake Polar listens; ${default} by default." placeholder:"HOST:PORT"`
 	Verbose  bool   `short:"v" help:"Log everything."`
 }
 
@@ -51,7 +51,8 @@ type served struct {
 	OpenAPI  string `json:"openapi_url"`
 	Webhooks string `json:"webhook_url"`
 	Polar    string `json:"polar_api_url"`
-	Database string `json:"database_url,omitempty"` // of our own server only: another's holds a password
+	Secret   string `json:"polar_webhook_secret,omitempty"` // of the fake Polar only
+	Database string `json:"database_url,omitempty"`         // of our own server only: another's holds a password
 }
 
 func (s served) print(w io.Writer) error {
@@ -61,12 +62,34 @@ func (s served) print(w io.Writer) error {
   webhooks  %s
   Polar     %s
   database  %s
-
+%s
 Open the console, create a checkout, pay, and see the customer linked. Ctrl-C ends everything.`,
-		s.Console, s.OpenAPI, s.Webhooks, s.Polar, cmp.Or(s.Database, "as DATABASE_URL says"))(w)
+		s.Console, s.OpenAPI, s.Webhooks, s.Polar, cmp.Or(s.Database, "as DATABASE_URL says"), s.exports())(w)
+}
+
+// exports are the variables that lead other commands to what runs here.
+func (s served) exports() string {
+	var lines strings.Builder
+	export := func(name, value string) { fmt.Fprintf(&lines, "  export %s=%s\n", name, shellQuoted(value)) }
+	if s.Database != "" {
+		export("DATABASE_URL", s.Database)
+	}
+	if s.Secret != "" {
+		export("POLAR_API_URL", s.Polar)
+		export("POLAR_ACCESS_TOKEN", fakeToken)
+		export("POLAR_WEBHOOK_SECRETS", s.Secret)
+		export("INGEST_PUBLIC_URL", s.Webhooks)
+	}
+	if lines.Len() == 0 {
+		return ""
+	}
+	return "\nFor the other commands of truenorth, in another terminal:\n\n" + lines.String()
 }
 
 // Run ends on Ctrl-C, with everything that it started.
+// fakeToken is as good as any: the fake Polar takes all.
+const fakeToken = "polar_oat_fake" //nolint:gosec // no secret
+
 func (c devCommand) Run(ctx context.Context, e *environment) error {
 	level := slog.LevelWarn
 	if c.Verbose {
@@ -107,6 +130,7 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 	demo := &console.Demo{}
 	ingestURL := "http://" + dialable(config.IngestAddr) + ingest.Route
 	isFake := config.AccessToken.Reveal() == ""
+	context.AfterFunc(ctx, func() { e.notef("stopping ...") })
 	if isFake {
 		if err := c.startFake(ctx, group, &config, ingestURL, demo, logger); err != nil {
 			return err
@@ -150,7 +174,12 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 			}
 		}
 		console := "http://" + dialable(config.WorkerAddr)
-		now := served{console + "/", console + "/v1/openapi.json", ingestURL, config.APIURL, ownDatabase(config.URL)}
+		now := served{
+			Console: console + "/", OpenAPI: console + "/v1/openapi.json", Webhooks: ingestURL, Polar: config.APIURL, Database: ownDatabase(config.URL),
+		}
+		if isFake {
+			now.Secret = config.WebhookSecrets[0].Reveal()
+		}
 		return e.print(now, now.print)
 	})
 	return group.Wait()
@@ -206,8 +235,8 @@ func (c devCommand) startFake(ctx context.Context, group *errgroup.Group, config
 	}
 	none := 0
 	config.WebhookSecrets = []cmdconfig.Secret{cmdconfig.Secret(secret)}
-	config.Polar = cmdconfig.Polar{ //nolint:gosec // the fake takes any token
-		AccessToken: "polar_oat_fake", APIURL: "http://" + listener.Addr().String() + "/v1", Version: config.Version, RateLimit: &none,
+	config.Polar = cmdconfig.Polar{
+		AccessToken: fakeToken, APIURL: "http://" + listener.Addr().String() + "/v1", Version: config.Version, RateLimit: &none,
 	}
 	config.IngestPublicURL = ingestURL
 	demo.Products = demoProducts
@@ -219,8 +248,8 @@ func (c devCommand) startFake(ctx context.Context, group *errgroup.Group, config
 }
 
 var demoProducts = []console.DemoProduct{
-	{ID: uuid.MustParse(polarfake.OneTimeProductID), Name: "One-time purchase"},
-	{ID: uuid.MustParse(polarfake.MonthlyProductID), Name: "Monthly subscription"},
+	{ID: uuid.MustParse(polarfake.OneTimeProductID), Name: polarfake.OneTimeProductName},
+	{ID: uuid.MustParse(polarfake.MonthlyProductID), Name: polarfake.MonthlyProductName},
 }
 
 // listProducts offers what the real organization sells.

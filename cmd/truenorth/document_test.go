@@ -51,6 +51,8 @@ const documentHead = "# The command line\n\n" +
 	"Fields may be added; none is renamed or removed. Below, `name?` is left out where there is nothing to say. Standard error is JSON\n" +
 	"then, too, an object a line: `{\"note\": …}`, and where it failed\n\n```text\n%s```\n\n" +
 	"without `what_to_do` where the error says so itself.\n\n" +
+	"**At a fake Polar.** `truenorth dev` (`make run`) prints the variables that lead other commands to what it runs, such as\n" +
+	"`POLAR_API_URL=http://127.0.0.1:8082/v1 POLAR_ACCESS_TOKEN=any`; its webhook secret is a new one at each start.\n\n" +
 	"## Commands\n\n"
 
 // writeDocument makes docs/cli.md.

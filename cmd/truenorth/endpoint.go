@@ -50,7 +50,7 @@ func (e *environment) openPolar() (*polar.API, error) {
 	return polar.New(e.polarConfig())
 }
 
-var errNoToken = failure("set it, or POLAR_ACCESS_TOKEN_FILE to a file that holds it", "POLAR_ACCESS_TOKEN is not set")
+var errNoToken = failure("set it, or POLAR_ACCESS_TOKEN_FILE to a file that holds it; truenorth dev prints what its fake Polar needs", "POLAR_ACCESS_TOKEN is not set")
 
 func (e *environment) polarConfig() polar.Config {
 	return polar.Config{

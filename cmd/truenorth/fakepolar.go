@@ -13,7 +13,7 @@ import (
 )
 
 type fakePolarCommand struct {
-	Addr          string        `default:"127.0.0.1:8082" help:"Where to listen." placeholder:"HOST:PORT"`
+	Addr          string        `default:"127.0.0.1:8082" help:"Where to listen; ${default} by default." placeholder:"HOST:PORT"`
 	WebhookURL    string        `help:"Where to send events." placeholder:"URL"`
 	WebhookSecret string        `help:"Secret that signs them; its form decides how the key is made." placeholder:"SECRET"`
 	PublicURL     string        `help:"Base of the checkout pages' URLs; http://ADDR by default." placeholder:"URL"`

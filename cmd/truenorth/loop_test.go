@@ -135,6 +135,9 @@ func (d *devRun) stop(t *testing.T) {
 		if err != nil {
 			t.Errorf("Ctrl-C ended truenorth dev with %v\n%s", err, d.log())
 		}
+		if !strings.Contains(d.log(), "stopping ...") {
+			t.Errorf("Ctrl-C is not answered:\n%s", d.log())
+		}
 	case <-time.After(30 * time.Second):
 		t.Fatalf("truenorth dev did not end within 30 s of Ctrl-C\n%s", d.log())
 	}

@@ -397,7 +397,8 @@ func guided(t *testing.T) *tour {
 var serving = map[string]served{
 	"dev": {
 		Console: "http://127.0.0.1:8081/", OpenAPI: "http://127.0.0.1:8081/v1/openapi.json", Webhooks: "http://127.0.0.1:8080/webhooks/polar",
-		Polar: "http://127.0.0.1:8082/v1", Database: "postgres://truenorth@127.0.0.1:54320/truenorth",
+		Polar: "http://127.0.0.1:8082/v1", Secret: "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+		Database: "postgres://postgres:secret@127.0.0.1:54321/truenorth?sslmode=disable",
 	},
 	"fake-polar": {Polar: "http://127.0.0.1:8082/v1"},
 }

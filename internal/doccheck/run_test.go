@@ -214,13 +214,19 @@ func (s *shell) keep(b block, command *exec.Cmd, words string) *process {
 	if err := p.until(func() bool { return strings.Contains(p.output(), words) }); err != nil {
 		s.t.Errorf("%s does not print %q: %v", b.place(), words, err)
 	}
-	if shown := shownURL.FindString(p.output()); shown != "" {
-		s.world.words = append([]string{pageShownURL, shown}, s.world.words...)
+	for page, shown := range map[string]*regexp.Regexp{pageShownURL: shownURL, pageSecret: shownSecret} {
+		if here := shown.FindString(p.output()); here != "" {
+			s.world.words = append([]string{page, here}, s.world.words...)
+		}
 	}
 	return p
 }
 
-var shownURL = regexp.MustCompile(`postgres://\S+`)
+// What make run shows, and is another at each start.
+var (
+	shownURL    = regexp.MustCompile(`postgres://\S+`)
+	shownSecret = regexp.MustCompile(`whsec_[A-Za-z0-9+/=]+`)
+)
 
 // runSession runs each "$ " of a block, and compares what it prints.
 func (s *shell) runSession(b block) {

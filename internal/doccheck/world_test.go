@@ -76,7 +76,7 @@ var stages = map[string]stage{
 const (
 	pageDatabaseURL = "postgres://shop@db.internal:5432/shop"
 	pageOtherURL    = "postgres://shop@spare.internal:5432/shop"
-	pageShownURL    = "postgres://postgres:secret@127.0.0.1:54321/postgres" // as make run shows it
+	pageShownURL    = "postgres://postgres:secret@127.0.0.1:54321/truenorth?sslmode=disable" // as make run shows it
 	pageSecret      = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 )
 

@@ -19,6 +19,8 @@ const (
 	builtInOneTimeBenefit   = "5b1c3a52-6f0e-4c55-9f4c-0a4a3f7d1e01"
 	builtInMonthlyBenefit   = "5b1c3a52-6f0e-4c55-9f4c-0a4a3f7d1e02"
 	builtInSeatBenefit      = "5b1c3a52-6f0e-4c55-9f4c-0a4a3f7d1e03"
+	OneTimeProductName      = "Field guide"
+	MonthlyProductName      = "Explorer"
 	catalogueCurrency       = "usd"
 	monthly                 = "month"
 	yearly                  = "year"
@@ -55,8 +57,8 @@ func (f *Fake) fillCatalog(added []Product) {
 		meter:     meter{ID: MeterID, Name: "API calls", Unit: "scalar"},
 	}
 	for _, spec := range []Product{
-		{ID: OneTimeProductID, Name: "Field guide", Description: "The whole handbook, yours to keep.", Amount: 4900, Benefit: "Download of the field guide"},
-		{ID: MonthlyProductID, Name: "Explorer", Description: "Every map, updated each month.", Recurring: monthly, Amount: 1200, Benefit: "Access to every map"},
+		{ID: OneTimeProductID, Name: OneTimeProductName, Description: "The whole handbook, yours to keep.", Amount: 4900, Benefit: "Download of the field guide"},
+		{ID: MonthlyProductID, Name: MonthlyProductName, Description: "Every map, updated each month.", Recurring: monthly, Amount: 1200, Benefit: "Access to every map"},
 		{ID: PayWhatYouWantProductID, Name: "Supporter", Description: "Give what it is worth to you.", Minimum: 300, Preset: 1000},
 		{ID: SeatProductID, Name: "Expedition team", Description: "Explorer for everybody on your team.", Recurring: monthly, PerSeat: 800, Benefit: "Every map for the team"},
 		{ID: FreeProductID, Name: "Day tripper", Description: "One map, for nothing.", Recurring: monthly},
