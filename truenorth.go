@@ -153,10 +153,11 @@ type CheckoutError struct {
 }
 
 func (e *CheckoutError) Error() string {
+	text := fmt.Sprintf("checkout request %s %s", e.RequestID, e.State)
 	if e.Reason == "" {
-		return fmt.Sprintf("checkout request %s is %s", e.RequestID, e.State)
+		return text
 	}
-	return fmt.Sprintf("checkout request %s is %s: %s", e.RequestID, e.State, e.Reason)
+	return text + ": " + e.Reason
 }
 
 // Client asks for checkouts, waits for their URLs, and follows what changes. It is safe for concurrent use.

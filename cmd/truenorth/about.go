@@ -2,10 +2,12 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"reflect"
 	"strings"
 
 	"github.com/alecthomas/kong"
+	"github.com/google/uuid"
 )
 
 // about is what a command tells of itself beside its one line and its flags. Its help and docs/cli.md are made of it.
@@ -51,6 +53,49 @@ func describe(node *kong.Node) {
 	for _, child := range node.Children {
 		describe(child)
 	}
+}
+
+// printHelp is kong's help, with our line of usage, and without --json where there is none.
+func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
+	if selected := ctx.Selected(); selected != nil {
+		options.NoAppSummary = true
+		fmt.Fprintf(ctx.Stdout, "Usage: %s %s\n", ctx.Model.Name, summary(selected))
+		for _, f := range ctx.Model.Flags {
+			f.Hidden = f.Hidden || f.Name == "json" && aboutOf(selected).noJSON != ""
+		}
+	}
+	return kong.DefaultHelpPrinter(options, ctx) //nolint:wrapcheck // kong tells it
+}
+
+// summary is a command's line of usage. Flags of which one is required, kong shows as if all were.
+func summary(node *kong.Node) string {
+	alternatives := map[string][]string{} // by their group
+	for _, flags := range node.AllFlags(true) {
+		for _, f := range flags {
+			if f.Required && len(f.Xor) > 0 {
+				alternatives[f.Xor[0]] = append(alternatives[f.Xor[0]], f.Summary())
+			}
+		}
+	}
+	line := node.Summary()
+	for _, flags := range alternatives {
+		line = strings.Replace(line, strings.Join(flags, " "), "("+strings.Join(flags, " | ")+")", 1)
+	}
+	return line
+}
+
+// readUUID reads an id of Polar's, or of a request.
+func readUUID(ctx *kong.DecodeContext, target reflect.Value) error {
+	var typed string
+	if err := ctx.Scan.PopValueInto("id", &typed); err != nil {
+		return err //nolint:wrapcheck // kong says which flag or argument it is
+	}
+	id, err := uuid.Parse(typed)
+	if err != nil {
+		return fmt.Errorf("%q is no id: give one such as 5b1c3a52-6f0e-4c55-9f4c-0a4a3f7d1c01", typed)
+	}
+	target.Set(reflect.ValueOf(id))
+	return nil
 }
 
 // help is what stands between a command's one line and its flags.

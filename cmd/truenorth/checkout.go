@@ -54,7 +54,7 @@ func (c checkoutCreateCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	if err := truenorth.ValidateParams(params, e.config.ExtraFields...); err != nil {
-		return err
+		return usage("correct it: nothing was queued", "%w", err)
 	}
 	s, err := e.openStore()
 	if err != nil {
@@ -62,24 +62,41 @@ func (c checkoutCreateCommand) Run(ctx context.Context, e *environment) error {
 	}
 	defer s.Close()
 	request, _, err := s.AskForCheckout(ctx, params, c.Key)
+	if errors.Is(err, store.ErrRefused) { // the key
+		return usage("correct it: nothing was queued", "%w", err)
+	}
 	if err != nil {
 		return err
 	}
-	id := request.ID
-	shown := id.String()
+	shown := request.ID.String()
 	if c.Wait > 0 {
-		client := truenorth.NewClient(s.Pool())
-		defer client.Close()
-		waitCtx, cancel := context.WithTimeout(ctx, c.Wait)
-		defer cancel()
-		if shown, err = client.AwaitURL(waitCtx, id); err != nil {
+		if shown, err = c.awaitURL(ctx, s, request.ID); err != nil {
 			return err
 		}
-		if request, err = s.GetCheckoutRequest(ctx, id); err != nil {
+		if request, err = s.GetCheckoutRequest(ctx, request.ID); err != nil {
 			return err
 		}
 	}
 	return e.print(request, linef("%s", shown))
+}
+
+// awaitURL waits no longer than --wait. The request goes on by itself.
+func (c checkoutCreateCommand) awaitURL(ctx context.Context, s *store.Store, id uuid.UUID) (string, error) {
+	client := truenorth.NewClient(s.Pool())
+	defer client.Close()
+	waitCtx, cancel := context.WithTimeout(ctx, c.Wait)
+	defer cancel()
+	url, err := client.AwaitURL(waitCtx, id)
+	later := "truenorth checkout get " + id.String() + " shows it later; truenorth status tells whether a worker is alive"
+	switch {
+	case err == nil:
+		return url, nil
+	case ctx.Err() != nil:
+		return "", failure(later, "interrupted: checkout request %s is kept", id)
+	case waitCtx.Err() != nil:
+		return "", failure(later, "no URL within %s: checkout request %s is kept", c.Wait, id)
+	}
+	return "", err
 }
 
 func (c checkoutCreateCommand) params(stdin io.Reader) (json.RawMessage, error) {

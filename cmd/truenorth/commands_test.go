@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/truenorth-dev/truenorth/cmd/internal/cmdconfig"
+	"github.com/truenorth-dev/truenorth/internal/polarfake"
 )
 
 // runsTruenorth finds the commands in an example, which a shell may pipe, redirect or substitute.
@@ -87,7 +88,10 @@ func TestEveryHelpTellsNeedsExamplesAndExitCodes(t *testing.T) {
 	for _, leaf := range newParser(&commands{}, io.Discard, io.Discard).Model.Leaves(false) {
 		args := append(strings.Fields(commandName(leaf)), "--help")
 		stdout, stderr, code := called(args)
-		for _, part := range []string{"Usage: " + leaf.FullPath(), "Examples:", "0 done, 1 failed, 2 wrong usage", "--json"} {
+		if offers := strings.Contains(stdout, "--json"); offers != (aboutOf(leaf).noJSON == "") {
+			t.Errorf("truenorth %s offers --json: %t", strings.Join(args, " "), offers)
+		}
+		for _, part := range []string{"Usage: " + leaf.FullPath(), "Examples:", "0 done, 1 failed, 2 wrong usage"} {
 			if !strings.Contains(strings.Join(strings.Fields(stdout), " "), part) {
 				t.Errorf("truenorth %s does not say %q:\n%s", strings.Join(args, " "), part, stdout)
 			}
@@ -95,6 +99,9 @@ func TestEveryHelpTellsNeedsExamplesAndExitCodes(t *testing.T) {
 		if code != exitDone || stderr != "" {
 			t.Errorf("truenorth %s ended with %d, and said %q", strings.Join(args, " "), code, stderr)
 		}
+	}
+	if stdout, _, _ := called([]string{"conflicts", "resolve", "--help"}); !strings.Contains(stdout, "resolve (--link | --dismiss) --reason=TEXT <id>") {
+		t.Errorf("of two flags one is needed, and it says\n%s", stdout)
 	}
 	if stdout, _, code := called(nil); code != exitDone || !strings.Contains(stdout, "Exit codes:") {
 		t.Errorf("truenorth alone ended with %d, and said\n%s", code, stdout)
@@ -128,12 +135,20 @@ func TestExitCodesFollowOneRule(t *testing.T) {
 		{exitUsage, "reconcile invoices", nil, `"invoices"`, "customers"},
 		{exitUsage, "endpoint fill --since 2999-01-01T00:00:00Z", nil, "has not been yet", "past"},
 		{exitUsage, "endpoint check --url nowhere", nil, "--url is", "https://shop.example"},
+		{exitUsage, "help nonsense", nil, "unexpected argument nonsense", "truenorth --help"},
 		{exitUsage, "checkout create", nil, "nothing to sell", "--product"},
+		{exitUsage, "checkout create --product foo", nil, `"foo" is no id`, "truenorth checkout create --help"},
+		{exitUsage, "checkout create --params []", nil, "must be an object", "nothing was queued"},
+		{exitUsage, "checkout create --product " + polarfake.OneTimeProductID + " --email nobody", nil, "customer_email", "nothing was queued"},
+		{exitUsage, "checkout get foo", nil, `"foo" is no id`, "5b1c3a52"},
+		{exitUsage, "keys create " + strings.Repeat("n", 101), nil, "has 101 characters", "truenorth keys create --help"},
 		{exitUsage, "checkout create --params {} --email a@b.example", nil, "--params is the whole document", "or the other flags"},
 		{exitUsage, "fake-polar --webhook-url http://127.0.0.1:1", nil, "--webhook-secret", "give both"},
 		{exitFailed, "status", nil, "DATABASE_URL is not set", "DATABASE_URL_FILE"},
 		{exitFailed, "status", []string{"POLAR_TIMEOUT=soon"}, "POLAR_TIMEOUT", ""},
-		{exitFailed, "status", []string{away}, "database unavailable", "truenorth doctor"},
+		{exitFailed, "status", []string{away}, "connection refused", "truenorth doctor"},
+		{exitFailed, "status", []string{"DATABASE_URL=postgres://app@no-host.invalid/app"}, "no-host.invalid", "truenorth doctor"},
+		{exitFailed, "dev", []string{away}, "DATABASE_URL is set", "a Postgres of its own"},
 		{exitFailed, "endpoint check", nil, "POLAR_ACCESS_TOKEN is not set", "POLAR_ACCESS_TOKEN_FILE"},
 		{exitFailed, "reconcile", []string{away}, "POLAR_ACCESS_TOKEN is not set", "POLAR_ACCESS_TOKEN_FILE"},
 		{exitFailed, "webhook sign /nowhere/event.json --secret whsec_c2VjcmV0", nil, "/nowhere/event.json", ""},
@@ -164,6 +179,28 @@ func TestExitCodesFollowOneRule(t *testing.T) {
 				t.Errorf("with --json it ended with %d and said %+v", code, told)
 			}
 		})
+	}
+}
+
+func TestAnEmptyNameIsNone(t *testing.T) {
+	t.Parallel()
+
+	for _, name := range []string{"", " "} {
+		if _, stderr, code := called([]string{"keys", "create", name}); code != exitUsage || !strings.Contains(stderr, "the name of the key is empty") {
+			t.Errorf("keys create %q ended with %d and said %q", name, code, stderr)
+		}
+	}
+}
+
+func TestHelpIsAWordAndAFlag(t *testing.T) {
+	t.Parallel()
+
+	for _, of := range [][]string{nil, {"conflicts"}, {"conflicts", "resolve"}} {
+		word, _, code := called(append([]string{"help"}, of...))
+		flag, _, _ := called(append(of, "--help"))
+		if code != exitDone || word != flag {
+			t.Errorf("truenorth help %v ended with %d, and printed\n%s", of, code, word)
+		}
 	}
 }
 

@@ -117,7 +117,10 @@ func printFiledCustomer(w io.Writer, c store.FiledCustomer) {
 	age := ""
 	if c.CreatedAt != nil {
 		const day = 24 * time.Hour
-		age = fmt.Sprintf(", %d days ago", time.Since(*c.CreatedAt)/day)
+		age = ", less than a day ago"
+		if days := int64(time.Since(*c.CreatedAt) / day); days > 0 {
+			age = ", " + numbered(days, "day", "days") + " ago"
+		}
 	}
 	fmt.Fprintf(w, "  created\t%s%s\n", shownTime(c.CreatedAt), age)
 	if c.DeletedAt != nil {

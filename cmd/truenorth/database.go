@@ -104,11 +104,15 @@ func (c statusCommand) Run(ctx context.Context, e *environment) error {
 func needsPerson(status store.Status) []string {
 	var needs []string
 	for _, n := range []struct {
-		many int64
-		what string
-	}{{status.OpenConflicts, "conflicts open"}, {status.Events["failed"], "events failed"}, {status.OpenDrift, "drift open"}} {
+		many      int64
+		one, more string
+	}{
+		{status.OpenConflicts, "conflict open", "conflicts open"},
+		{status.Events["failed"], "event failed", "events failed"},
+		{status.OpenDrift, "drift open", "drift open"},
+	} {
 		if n.many > 0 {
-			needs = append(needs, fmt.Sprintf("%d %s", n.many, n.what))
+			needs = append(needs, numbered(n.many, n.one, n.more))
 		}
 	}
 	if sweepsFailed(status.LastRuns) {

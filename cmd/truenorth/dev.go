@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -86,10 +87,10 @@ func (s served) exports() string {
 	return "\nFor the other commands of truenorth, in another terminal:\n\n" + lines.String()
 }
 
-// Run ends on Ctrl-C, with everything that it started.
 // fakeToken is as good as any: the fake Polar takes all.
 const fakeToken = "polar_oat_fake" //nolint:gosec // no secret
 
+// Run ends on Ctrl-C, with everything that it started.
 func (c devCommand) Run(ctx context.Context, e *environment) error {
 	level := slog.LevelWarn
 	if c.Verbose {
@@ -123,14 +124,17 @@ func (c devCommand) Run(ctx context.Context, e *environment) error {
 	}
 	defer s.Close()
 	if _, err := s.Migrate(ctx, logger); err != nil {
+		if errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrDenied) {
+			return failure(advice(err)+"; without DATABASE_URL, dev starts a Postgres of its own", "DATABASE_URL is set: %w", err)
+		}
 		return err
 	}
 
+	context.AfterFunc(ctx, func() { e.notef("stopping ...") })
 	group, ctx := errgroup.WithContext(ctx)
 	demo := &console.Demo{}
 	ingestURL := "http://" + dialable(config.IngestAddr) + ingest.Route
 	isFake := config.AccessToken.Reveal() == ""
-	context.AfterFunc(ctx, func() { e.notef("stopping ...") })
 	if isFake {
 		if err := c.startFake(ctx, group, &config, ingestURL, demo, logger); err != nil {
 			return err

@@ -127,6 +127,9 @@ func (d *doctor) database(ctx context.Context, e *environment) {
 	case errors.Is(err, store.ErrUnavailable):
 		d.fault(checkDatabase, err.Error(), "see that Postgres runs, and that DATABASE_URL leads to it from here")
 		return
+	case errors.Is(err, store.ErrDenied):
+		d.fault(checkDatabase, err.Error(), adviceDenied)
+		return
 	case err != nil:
 		d.fault(checkDatabase, err.Error(), "see that the user of DATABASE_URL may use schema polar: docs/roles.md")
 		return
@@ -239,11 +242,12 @@ func (d *doctor) polarSide(ctx context.Context, e *environment) {
 
 // token asks for one object of each type, and reports whether Polar knows the token at all.
 func (d *doctor) token(ctx context.Context, api *polar.API, url string) bool {
-	var missing []string
+	var missing, unlisted []string
 	asked := 0
 	for _, r := range polar.Resources() {
 		if r.SortKey == "" {
-			continue // no list that could be asked for
+			unlisted = append(unlisted, strings.ReplaceAll(r.Type, "_", " ")+"s")
+			continue
 		}
 		_, err := api.ListObjects(ctx, r, 1, 1)
 		switch {
@@ -263,7 +267,7 @@ func (d *doctor) token(ctx context.Context, api *polar.API, url string) bool {
 		d.fault(checkToken, "the token may not read all that is mirrored", "give it the scopes "+strings.Join(missing, ", "))
 		return true
 	}
-	d.wellf(checkToken, "reads all %d types of objects asked for; whether it may write (checkouts:write, customers:write, webhooks:write) shows only when it does", asked)
+	d.wellf(checkToken, "reads all %d lists (Polar has none of %s); whether it may write (checkouts:write, customers:write, webhooks:write) shows only when it does", asked, strings.Join(unlisted, ", "))
 	return true
 }
 

@@ -100,7 +100,7 @@ func reflowed(text string) string {
 
 func writeCommand(b *strings.Builder, leaf *kong.Node, samples []sample) {
 	a := aboutOf(leaf)
-	fmt.Fprintf(b, "\n### truenorth %s\n\n%s\n\n```text\ntruenorth %s\n```\n", commandName(leaf), leaf.Help, leaf.Summary())
+	fmt.Fprintf(b, "\n### truenorth %s\n\n%s\n\n```text\ntruenorth %s\n```\n", commandName(leaf), leaf.Help, summary(leaf))
 	if a.text != "" {
 		fmt.Fprintf(b, "\n%s\n", reflowed(a.text))
 	}

@@ -95,6 +95,7 @@ type shownEndpoint struct {
 	LegacySigning bool       `json:"legacy_signing"`
 	CreatedAt     time.Time  `json:"created_at"`
 	ModifiedAt    *time.Time `json:"modified_at"`
+	ProbeAccepted *bool      `json:"probe_accepted,omitempty"` // with --probe: whether ingest took what was signed with its secret
 }
 
 func (c endpointCheckCommand) Run(ctx context.Context, e *environment) error {
@@ -131,10 +132,16 @@ func showReport(report jobs.EndpointReport) shownReport {
 		if !p.ModifiedAt.IsZero() {
 			shown.ModifiedAt = &p.ModifiedAt
 		}
+		if accepted, probed := report.Probes[p.ID]; probed {
+			shown.ProbeAccepted = &accepted
+		}
 		endpoints = append(endpoints, shown)
 	}
 	return shownReport{report.State, report.URL, append([]store.EndpointFinding{}, report.Findings...), endpoints}
 }
+
+// probeWords tell what came of a probe.
+var probeWords = map[bool]string{true: "ingest answered, and accepts the secret", false: "refused"}
 
 func printReport(stdout io.Writer, style style, report jobs.EndpointReport) error {
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
@@ -151,7 +158,10 @@ func printReport(stdout io.Writer, style style, report jobs.EndpointReport) erro
 		if !p.Enabled {
 			state = "disabled"
 		}
-		fmt.Fprintf(w, "endpoint %s\t%s, format %s, %d types of events, made %s\n", p.ID, state, p.Format, len(p.Events), p.CreatedAt.Local().Format(time.RFC3339))
+		fmt.Fprintf(w, "endpoint %s\t%s, format %s, %s of events, made %s\n", p.ID, state, p.Format, numbered(len(p.Events), "type", "types"), p.CreatedAt.Local().Format(time.RFC3339))
+		if accepted, probed := report.Probes[p.ID]; probed {
+			fmt.Fprintf(w, "probe %s\t%s\n", p.ID, probeWords[accepted])
+		}
 	}
 	for _, f := range report.Findings {
 		fmt.Fprintf(w, "%s\t%s\n\t-> %s\n", f.Finding, f.Detail, f.Advice)
@@ -191,7 +201,7 @@ func (c endpointCreateCommand) Run(ctx context.Context, e *environment) error {
 		return err
 	}
 	if !e.json {
-		e.notef("made endpoint %s, which is sent %d types of events. Its secret is shown this once: set POLAR_WEBHOOK_SECRETS to it and start ingest.", created.ID, len(created.Events))
+		e.notef("made endpoint %s, which is sent %s of events. Its secret is shown this once: set POLAR_WEBHOOK_SECRETS to it and start ingest.", created.ID, numbered(len(created.Events), "type", "types"))
 	}
 	return e.print(newEndpoint{created.ID, created.URL, created.Secret.Reveal()}, linef("%s", created.Secret.Reveal()))
 }
@@ -248,8 +258,8 @@ func printGaps(w io.Writer, gaps jobs.Gaps) error {
 	if gaps.Unusable > 0 {
 		unusable = fmt.Sprintf(", %d cannot be had from Polar", gaps.Unusable)
 	}
-	return linef("searched %d failed deliveries from %s until %s: %d events that had not arrived are stored, %d are on their way again%s",
-		gaps.Deliveries, shownTime(&gaps.From), shownTime(&gaps.Until), gaps.Stored, gaps.Redelivered, unusable)(w)
+	return linef("searched %s from %s until %s: %s that had not arrived, %d on the way again%s", numbered(gaps.Deliveries, "failed delivery", "failed deliveries"),
+		shownTime(&gaps.From), shownTime(&gaps.Until), numbered(gaps.Stored, "event stored", "events stored"), gaps.Redelivered, unusable)(w)
 }
 
 // openRunner makes a Runner that works no jobs: for its methods, within the budget that all processes share.
@@ -324,7 +334,7 @@ func (c endpointRedeliverCommand) Run(ctx context.Context, e *environment) error
 		return err
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d events are not sent again", failed, len(c.ID))
+		return fmt.Errorf("not sent again: %d of %s", failed, numbered(len(c.ID), "event", "events"))
 	}
 	return nil
 }
@@ -359,5 +369,5 @@ func gapsLine(gaps *store.GapFill) string {
 	case gaps.FilledUntil == nil:
 		return "never"
 	}
-	return "until " + gaps.FilledUntil.Local().Format(time.RFC3339)
+	return "until " + shownTime(gaps.FilledUntil) + ", looked at " + shownTime(&gaps.RanAt) + "; the hour before is always searched again"
 }

@@ -89,6 +89,9 @@ func (e *environment) fail(err error) int {
 	return told.ExitCode
 }
 
+// adviceDenied is for store.ErrDenied, whose words say which it is.
+const adviceDenied = "correct the user, the password or the name of the database in DATABASE_URL"
+
 // advice is what to do about an error that does not say so itself.
 func advice(err error) string {
 	with, ok := errors.AsType[*exitError](err)
@@ -97,6 +100,8 @@ func advice(err error) string {
 		return with.todo
 	case errors.Is(err, store.ErrUnavailable):
 		return "see that Postgres runs, and that DATABASE_URL leads to it from here; truenorth doctor looks at the rest"
+	case errors.Is(err, store.ErrDenied):
+		return adviceDenied
 	case errors.Is(err, jobs.ErrCustomerLinked):
 		return "--replace ends that link"
 	case errors.Is(err, jobs.ErrUserLinked):

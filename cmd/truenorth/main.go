@@ -9,10 +9,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"reflect"
 	"slices"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/google/uuid"
 
 	"github.com/truenorth-dev/truenorth/cmd/internal/cmdconfig"
 	"github.com/truenorth-dev/truenorth/cmd/internal/program"
@@ -51,6 +53,8 @@ POLAR_RATE_LIMIT, POLAR_TIMEOUT, POLAR_WEBHOOK_SECRETS, INGEST_PUBLIC_URL, CHECK
 
 Results go to standard output, all else to standard error. Colours and progress are for terminals; NO_COLOR turns colours off.
 
+truenorth help COMMAND is truenorth COMMAND --help.
+
 ` + exitCodes
 
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)) }
@@ -71,7 +75,8 @@ type exited int
 // newParser makes the parser of the command line. What commands tell of themselves is part of their help.
 func newParser(c *commands, stdout, stderr io.Writer) *kong.Kong {
 	parser, err := kong.New(c, kong.Name("truenorth"), kong.Description(description),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 120}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 120}), kong.Help(printHelp),
+		kong.TypeMapper(reflect.TypeFor[uuid.UUID](), kong.MapperFunc(readUUID)),
 		kong.Vars{"version": "truenorth " + program.ReadBuild().String()}, kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(exited(code)) }))
 	if err != nil {
@@ -96,8 +101,11 @@ func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) (cod
 	if completes(environ) {
 		complete(parser)
 	}
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0:
 		args = []string{"--help"}
+	case args[0] == "help":
+		args = append(args[1:len(args):len(args)], "--help")
 	}
 	e := &environment{stdin: stdin, stdout: stdout, stderr: stderr, json: asksForJSON(args)}
 	parsed, err := parser.Parse(args)
@@ -174,6 +182,14 @@ func printJSON(w io.Writer, value any) error {
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(value)
+}
+
+// numbered is a number with its noun.
+func numbered[N int | int64](n N, one, more string) string {
+	if n != 1 {
+		one = more
+	}
+	return fmt.Sprintf("%d %s", n, one)
 }
 
 // linef prints one line of text.

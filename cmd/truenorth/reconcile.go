@@ -112,7 +112,7 @@ func (c reconcileCommand) Run(ctx context.Context, e *environment) error {
 		return failed
 	}
 	if drifted(runs) > 0 && c.DryRun {
-		return &exitError{exitFound, fmt.Errorf("%d differences; without --dry-run they are repaired", drifted(runs)), ""}
+		return &exitError{exitFound, errors.New(numbered(drifted(runs), "difference", "differences") + "; without --dry-run, all that is found is repaired"), ""}
 	}
 	return nil
 }
@@ -211,9 +211,11 @@ func sweepsLine(runs []store.ReconcileRun) string {
 			oldest = *run.FinishedAt
 		}
 	}
-	line := fmt.Sprintf("of %d types, none has ended well", len(runs))
-	if !oldest.IsZero() {
-		line = fmt.Sprintf("of %d types, the oldest ended %s", len(runs), oldest.Local().Format(time.RFC3339))
+	line := "of " + numbered(len(runs), "type", "types")
+	if oldest.IsZero() {
+		line += ", none has ended well"
+	} else {
+		line += ", the oldest ended " + oldest.Local().Format(time.RFC3339)
 	}
 	if running > 0 {
 		line += fmt.Sprintf(", %d running", running)

@@ -50,7 +50,7 @@ func TestReconcileSaysByItsExitCodeWhetherUsersAndPolarAgree(t *testing.T) {
 			t.Errorf("the dry run does not say %q:\n%s", want, out)
 		}
 	}
-	if !strings.Contains(errOut, "3 differences; without --dry-run they are repaired") {
+	if !strings.Contains(errOut, "3 differences; without --dry-run, all that is found is repaired") {
 		t.Errorf("the dry run ends with %q", errOut)
 	}
 	b.run(0, "reconcile")

@@ -123,7 +123,7 @@ func (c *replayCommand) Run(ctx context.Context, e *environment) error {
 			return err
 		}
 		return e.print(counted{fits.Events, fits.NotKept}, func(w io.Writer) error {
-			fmt.Fprintf(w, "%d events would be applied again\n", fits.Events)
+			fmt.Fprintf(w, "%s would be applied again\n", numbered(fits.Events, "event", "events"))
 			printNotKept(w, fits.NotKept)
 			return nil
 		})
@@ -136,11 +136,11 @@ func (c *replayCommand) Run(ctx context.Context, e *environment) error {
 	}
 	switch {
 	case ctx.Err() != nil:
-		return failure("go on with: "+c.again(report.LastSeq), "interrupted after %d of %d events", report.Events, report.Total)
+		return failure("go on with: "+c.again(report.LastSeq), "interrupted after %d of %s", report.Events, numbered(report.Total, "event", "events"))
 	case err != nil:
-		return failure("go on with: "+c.again(report.LastSeq), "%w (%d of %d events are done)", err, report.Events, report.Total)
+		return failure("go on with: "+c.again(report.LastSeq), "%w (done: %d of %s)", err, report.Events, numbered(report.Total, "event", "events"))
 	case report.Failed > 0:
-		return fmt.Errorf("%d events failed", report.Failed)
+		return errors.New(numbered(report.Failed, "event", "events") + " failed")
 	}
 	return nil
 }
@@ -170,7 +170,7 @@ func shownReplay(r jobs.Replayed, complete bool) replayed {
 }
 
 func printReplayed(w io.Writer, report jobs.Replayed) error {
-	fmt.Fprintf(w, "%d events applied again\n", report.Events-report.Failed)
+	fmt.Fprintf(w, "%s applied again\n", numbered(report.Events-report.Failed, "event", "events"))
 	printNotKept(w, report.NotKept)
 	return printFailures(w, "failed", report.Failures, report.Failed)
 }
@@ -178,7 +178,7 @@ func printReplayed(w io.Writer, report jobs.Replayed) error {
 // printNotKept tells of events that cannot be applied again.
 func printNotKept(w io.Writer, n int64) {
 	if n > 0 {
-		fmt.Fprintf(w, "%d more are older than EVENT_RETENTION: their bodies are no longer kept\n", n)
+		fmt.Fprintf(w, "%s older than EVENT_RETENTION, and no longer kept whole\n", numbered(n, "more is", "more are"))
 	}
 }
 
@@ -186,7 +186,7 @@ func printFailures(out io.Writer, what string, failures []jobs.EventFailure, tot
 	if total == 0 {
 		return nil
 	}
-	fmt.Fprintf(out, "%d events %s:\n", total, what)
+	fmt.Fprintf(out, "%s %s:\n", numbered(total, "event", "events"), what)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "  WEBHOOK ID\tTYPE\tERROR")
 	for _, f := range failures {
@@ -221,7 +221,7 @@ func (c *replayCommand) verify(ctx context.Context, e *environment, s *store.Sto
 }
 
 func printVerified(out io.Writer, v jobs.Verified) error {
-	fmt.Fprintf(out, "rebuilt from %d events", v.Kept.Applied)
+	fmt.Fprintf(out, "rebuilt from %s", numbered(v.Kept.Applied, "event", "events"))
 	if v.Kept.Failed > 0 || v.Kept.Received > 0 {
 		fmt.Fprintf(out, " (not in the mirror either: %d failed, %d not tried yet)", v.Kept.Failed, v.Kept.Received)
 	}
@@ -245,7 +245,7 @@ func printVerified(out io.Writer, v jobs.Verified) error {
 			return err
 		}
 	}
-	return printFailures(out, "that were applied are refused now", v.Refused, v.Unbuilt)
+	return printFailures(out, "refused now, though applied before", v.Refused, v.Unbuilt)
 }
 
 // verification is Verified as JSON.

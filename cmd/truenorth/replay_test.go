@@ -135,7 +135,7 @@ func TestReplayOnTheCommandLine(t *testing.T) {
 	}
 
 	stdout, stderr := d.run(1, "replay", "--all")
-	contains(t, "replay", stdout, "2 events applied again", "1 events failed", bad, "customer.updated", "UUID")
+	contains(t, "replay", stdout, "2 events applied again", "1 event failed", bad, "customer.updated", "UUID")
 	if strings.Contains(stderr, "[") || strings.Contains(stderr, "\r") {
 		t.Errorf("a bar is drawn where there is no terminal: %q", stderr)
 	}
@@ -183,7 +183,7 @@ func TestVerifyOnTheCommandLine(t *testing.T) {
 	d.customer("customer.created", ada, `,"name":"Ada"`)
 	d.run(0, "replay", "--all")
 	stdout, stderr := d.run(0, "replay", "--verify")
-	contains(t, "verify", stdout, "rebuilt from 1 events", "COMPARED", "customer ")
+	contains(t, "verify", stdout, "rebuilt from 1 event", "COMPARED", "customer ")
 	if stderr != "" {
 		t.Errorf("verify complains: %s", stderr)
 	}
@@ -239,7 +239,7 @@ func TestCtrlCSaysHowToGoOn(t *testing.T) {
 	d := newDesk(t)
 	d.customer("customer.created", uuid.NewString(), "")
 	code, stderr := d.interrupt("lock table polar.customer in access exclusive mode", "replay", "--type", "customer.*", "--since", "2026-01-01T00:00:00Z")
-	contains(t, "replay", stderr, "interrupted after 0 of 1 events", "truenorth replay --since 2026-01-01T00:00:00Z --type 'customer.*' --after 0")
+	contains(t, "replay", stderr, "interrupted after 0 of 1 event", "truenorth replay --since 2026-01-01T00:00:00Z --type 'customer.*' --after 0")
 	if code != 1 {
 		t.Errorf("it ended with %d, want 1", code)
 	}

@@ -20,15 +20,15 @@ func TestTheCommandLineTellsWhatIsNoLongerKept(t *testing.T) {
 	d.exec("update polar.event_log set body = null, received_at = '2026-03-04T12:00:00Z' where webhook_id = $1", old)
 
 	stdout, _ := d.run(0, "replay", "--all", "--dry-run")
-	contains(t, "the dry run", stdout, "1 events would be applied again", "1 more are older than EVENT_RETENTION")
+	contains(t, "the dry run", stdout, "1 event would be applied again", "1 more is older than EVENT_RETENTION")
 	if n := parsed(t, first(d.run(0, "replay", "--all", "--dry-run", "--json")))["not_kept"]; n != 1.0 {
 		t.Errorf("the dry run counts %v that are not kept, want 1", n)
 	}
-	contains(t, "replay", first(d.run(0, "replay", "--all")), "1 events applied again", "1 more are older than EVENT_RETENTION")
+	contains(t, "replay", first(d.run(0, "replay", "--all")), "1 event applied again", "1 more is older than EVENT_RETENTION")
 	if n := parsed(t, first(d.run(0, "replay", "--all", "--json")))["not_kept"]; n != 1.0 {
 		t.Errorf("replay counts %v that are not kept, want 1", n)
 	}
-	contains(t, "verify", first(d.run(0, "replay", "--verify")), "rebuilt from 1 events", "1 more are older than EVENT_RETENTION")
+	contains(t, "verify", first(d.run(0, "replay", "--verify")), "rebuilt from 1 event", "1 more is older than EVENT_RETENTION")
 	if n := parsed(t, first(d.run(0, "replay", "--verify", "--json")))["events_not_kept"]; n != 1.0 {
 		t.Errorf("verify counts %v that are not kept, want 1", n)
 	}

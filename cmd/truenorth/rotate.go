@@ -119,7 +119,7 @@ func deletedWords(done jobs.Finished) string {
 	}
 	words := "deleted " + strings.Join(deleted, ", ")
 	if done.Redelivered > 0 {
-		words += fmt.Sprintf("; %d events were sent again", done.Redelivered)
+		words += "; sent again: " + numbered(done.Redelivered, "event", "events")
 	}
 	if done.Undelivered > 0 {
 		words += fmt.Sprintf("; %d could not be delivered and are left to sweeps", done.Undelivered)

@@ -319,6 +319,7 @@ func guided(t *testing.T) *tour {
 	o.shows(0, "endpoint", "create")
 	o.json(0, "endpoint", "create", "--url", shop.URL+"/webhooks/other")
 	o.shows(0, "endpoint", "check")
+	o.shows(0, "endpoint", "check", "--probe")
 	o.json(3, "endpoint", "check", "--url", "https://nowhere.example")
 	o.json(0, "endpoint", "rotate", "--finish")
 	o.shows(0, "endpoint", "rotate")

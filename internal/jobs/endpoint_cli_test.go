@@ -100,9 +100,14 @@ func TestTheCommandLineMakesAndChecksTheEndpoint(t *testing.T) {
 	}
 	keep(ends(t, truenorth("endpoint", "create"), 1, "already", "rotate"))
 	keep(ends(t, truenorth("endpoint", "check"), 0, "ok", "enabled, format raw, 42 types"))
-	keep(ends(t, truenorth("endpoint", "check", "--probe"), 3, "secret_refused", "POLAR_WEBHOOK_SECRETS"))
+	keep(ends(t, truenorth("endpoint", "check", "--probe"), 3, "secret_refused", "POLAR_WEBHOOK_SECRETS", "probe", "refused"))
+	keep(ends(t, truenorth("endpoint", "check", "--probe", "--json"), 3, `"probe_accepted": false`))
 	e.ingestHas(created.stdout)
-	keep(ends(t, truenorth("endpoint", "check", "--probe"), 0, "ok"))
+	keep(ends(t, truenorth("endpoint", "check", "--probe"), 0, "ok", "probe", "accepts the secret"))
+	keep(ends(t, truenorth("endpoint", "check", "--probe", "--json"), 0, `"probe_accepted": true`))
+	if unasked := keep(ends(t, truenorth("endpoint", "check", "--json"), 0)); strings.Contains(unasked.stdout, "probe_accepted") {
+		t.Errorf("nobody asked for a probe, and it tells of one: %s", unasked.stdout)
+	}
 
 	endpoints, _, err := e.polar.ListEndpoints(t.Context())
 	if err != nil || len(endpoints) != 1 || endpoints[0].Name != "truenorth" || endpoints[0].URL != e.url {
@@ -166,7 +171,7 @@ func TestTheCommandLineFetchesWhatNeverArrived(t *testing.T) {
 	ends(t, truenorth("endpoint", "redeliver", first, "--json"), 0, `"asked": true`)
 	ends(t, truenorth("endpoint", "redeliver", "evt_1"), 2)
 
-	ends(t, truenorth("endpoint", "fill", "--since", "1h"), 0, fmt.Sprintf("%d events that had not arrived are stored", 2*eventsEach-1))
+	ends(t, truenorth("endpoint", "fill", "--since", "1h"), 0, fmt.Sprintf("%d events stored that had not arrived", 2*eventsEach-1))
 	filled := ends(t, truenorth("endpoint", "fill", "--json"), 0)
 	var gaps jobs.Gaps
 	if err := json.Unmarshal([]byte(filled.stdout), &gaps); err != nil || gaps.Stored != 0 || gaps.Deliveries != 2*eventsEach*10 || gaps.Until.Sub(gaps.From) != 7*24*time.Hour {

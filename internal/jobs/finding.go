@@ -43,6 +43,7 @@ type EndpointReport struct {
 	URL       string                  // what the endpoint's has to be; "" if that is not known
 	Endpoints []polar.Endpoint        // at this URL, oldest first
 	ReadAt    time.Time               // by Polar's clock; zero if Polar could not be asked
+	Probes    map[uuid.UUID]bool      // by endpoint, whether ingest took what was signed with its secret; nil: nobody tried
 }
 
 // CheckEndpoint asks Polar. An error tells that it is away; that it refuses to say is a finding.
@@ -210,8 +211,13 @@ func (report EndpointReport) IsFine() bool {
 
 // Probe adds what a probe of each endpoint that could send finds.
 func (report EndpointReport) Probe(ctx context.Context) EndpointReport {
+	report.Probes = map[uuid.UUID]bool{}
 	for _, e := range report.Endpoints {
-		if refusal, ok := errors.AsType[*ProbeError](ProbeEndpoint(ctx, e)); ok && e.Format == polar.FormatRaw {
+		if e.Format != polar.FormatRaw {
+			continue // which ingest does not take
+		}
+		refusal, refused := errors.AsType[*ProbeError](ProbeEndpoint(ctx, e))
+		if report.Probes[e.ID] = !refused; refused {
 			report.Findings = append(report.Findings, refusal.finding())
 		}
 	}

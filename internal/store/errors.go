@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,6 +17,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrUnavailable: Postgres cannot do it now (away, starting, full, deadlock, time-out); the same call may succeed later.
 	ErrUnavailable = errors.New("database unavailable")
+	// ErrDenied: Postgres is there and lets this user not in: another password, no such user or database, no right to connect.
+	ErrDenied = errors.New("the database does not let us in")
 	// ErrRefused: Postgres refuses this content, and will again.
 	ErrRefused = errors.New("refused by the database")
 )
@@ -50,6 +53,9 @@ func interpret(err error) error {
 	case errors.Is(err, pgx.ErrNoRows):
 		return ErrNotFound
 	case errors.As(err, &pgErr):
+		if _, connecting := errors.AsType[*pgconn.ConnectError](err); connecting && slices.Contains([]string{"28P01", "28000", "3D000", "42501"}, pgErr.Code) {
+			return fmt.Errorf("%w: %s (SQLSTATE %s)", ErrDenied, pgErr.Message, pgErr.Code)
+		}
 		switch pgErr.Code[:2] {
 		case "22", "23", "54": // data exception, integrity constraint, program limit
 			return &RefusedError{Code: pgErr.Code, Message: pgErr.Message, Hint: pgErr.Hint}
@@ -74,10 +80,16 @@ func interpret(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-// connectWords leaves out the driver's account of the connection string.
+// connectWords leaves out the driver's account of the connection string, but for who could not be reached.
 func connectWords(err error) string {
-	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		return "cannot connect"
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); !ok {
+		return err.Error()
 	}
-	return err.Error()
+	if name, ok := errors.AsType[*net.DNSError](err); ok {
+		return "cannot connect: " + name.Error()
+	}
+	if dial, ok := errors.AsType[*net.OpError](err); ok {
+		return "cannot connect: " + dial.Error()
+	}
+	return "cannot connect"
 }

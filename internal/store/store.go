@@ -1,5 +1,5 @@
 // Package store is truenorth's Postgres: the schema polar, and every statement on it. It is the only package
-// that sees the driver's errors; those above it branch on ErrNotFound, ErrUnavailable and ErrRefused.
+// that sees the driver's errors; those above it branch on ErrNotFound, ErrUnavailable, ErrDenied and ErrRefused.
 package store
 
 import (
