@@ -15,6 +15,9 @@ WITHPG := go run ./internal/embeddedpg/withpg --
 # The race detector needs a C compiler, without which Go turns cgo off.
 RACE = $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
+# Static programs go to bin/.
+BUILD := CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/
+
 # Tools are built once per version, from the modules under tools/ that pin them. sqlc without cgo builds in seconds.
 pinned = $(shell sed -nE 's|^(require)?[[:space:]]*$(1) (v[^ ]+).*|\2|p' $(2))
 SQLC := .tools/sqlc-$(call pinned,github.com/sqlc-dev/sqlc,tools/go.mod)
