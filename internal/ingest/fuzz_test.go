@@ -119,7 +119,7 @@ func FuzzReceive(f *testing.F) {
 		genuine = genuine && signed && timeErr == nil && max(seconds-now.Unix(), now.Unix()-seconds) <= 300
 		answer := answer{status: recorder.Code, header: recorder.Header(), body: recorder.Body.String()}
 		judge(t, answer, method, path, genuine, database)
-		if answer.status == http.StatusAccepted {
+		if len(database.kept) == 1 {
 			stored := database.kept[0]
 			if !bytes.Equal(stored.Body, body) || stored.WebhookID != id || stored.Type == "" {
 				t.Errorf("stored %+v of the event %q with the body %q", stored, id, body)

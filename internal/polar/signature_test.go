@@ -323,6 +323,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add(standardSecret, testBody, testWebhookID, timestamp, "", uint8(1), uint8(1), "other", int64(300_000_000_000))
 	f.Add(standardSecret, testBody, testWebhookID, timestamp, "v2,x", uint8(0), uint8(2), timestamp, int64(300_000_000_001))
 	f.Add(legacySecret, testBody, testWebhookID, timestamp, "", uint8(0), uint8(3), "v1,x v1a,y", int64(-300_000_000_001))
+	f.Add(legacySecret, testBody, testWebhookID, timestamp, "", uint8(0), uint8(0), "", int64(300_000_000_001))
 	f.Add(legacySecret, testBody, testWebhookID, timestamp, "", uint8(2), uint8(0), "", int64(0))
 	f.Add("x", []byte{}, "", "", "", uint8(9), uint8(0), "", int64(0))
 	f.Fuzz(func(t *testing.T, secret string, body []byte, id, timestamp, signatures string, signer, copied uint8, line string, ahead int64) {
