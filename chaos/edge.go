@@ -124,6 +124,9 @@ func (e *edge) forward(r *http.Request, at int, body []byte) (*answered, error) 
 	}
 	request.Header = r.Header.Clone()
 	request.Header.Del("Connection")
+	// A delivery bears its id, so it may go again where a connection that was kept open turns out to be closed. This is how the
+	// transport is told; it is not sent.
+	request.Header["Idempotency-Key"] = []string{}
 	seen := entry{Kind: kindDelivery, Host: ingestNames[at], ID: r.Header.Get("Webhook-Id")}
 	began := time.Now()
 	response, err := e.client.Do(request) //nolint:gosec // the target is ingest

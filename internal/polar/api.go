@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -130,6 +131,10 @@ func New(config Config) (*API, error) {
 	} else if transport, ok := http.DefaultTransport.(*http.Transport); ok {
 		transport = transport.Clone()
 		transport.MaxIdleConnsPerHost = 32
+		transport.DialContext = dialRevocably
+		// Of HTTP/2's connections a call that is given up leaves its bytes behind, as other calls share them.
+		transport.Protocols = new(http.Protocols)
+		transport.Protocols.SetHTTP1(true)
 		httpClient.Transport = transport
 	}
 	if config.Around != nil {
@@ -143,6 +148,20 @@ func New(config Config) (*API, error) {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	return &API{base: base, config: config, httpClient: httpClient, logger: logger, pauseFunc: pause}, nil
+}
+
+// dialRevocably connects so that closing takes back what is not delivered yet. Otherwise the kernel would go on trying after a
+// call was given up, and once the network is well again Polar would do minutes later what somebody else has had done meanwhile.
+func dialRevocably(ctx context.Context, network, address string) (net.Conn, error) {
+	const patience = 30 * time.Second // as http.DefaultTransport has it
+	conn, err := (&net.Dialer{Timeout: patience, KeepAlive: patience}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // the transport says where to
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // best effort
+	}
+	return conn, nil
 }
 
 func parseBaseURL(text string) (*url.URL, error) {
