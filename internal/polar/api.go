@@ -3,6 +3,7 @@ package polar
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -132,9 +133,11 @@ func New(config Config) (*API, error) {
 		transport = transport.Clone()
 		transport.MaxIdleConnsPerHost = 32
 		transport.DialContext = dialRevocably
-		// Of HTTP/2's connections a call that is given up leaves its bytes behind, as other calls share them.
+		// Of HTTP/2's connections a call that is given up leaves its bytes behind, as other calls share them. What the default
+		// transport offers in TLS has to go too, or Polar takes it.
 		transport.Protocols = new(http.Protocols)
 		transport.Protocols.SetHTTP1(true)
+		transport.TLSClientConfig = &tls.Config{NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12}
 		httpClient.Transport = transport
 	}
 	if config.Around != nil {

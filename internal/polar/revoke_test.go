@@ -1,9 +1,12 @@
 package polar
 
 import (
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"syscall"
 	"testing"
 	"time"
@@ -40,5 +43,38 @@ func TestACallThatIsGivenUpIsNotDeliveredLater(t *testing.T) {
 	}
 	if _, err := io.Copy(io.Discard, conn); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the connection of a call that was given up ends with %v, want it reset", err)
+	}
+}
+
+func TestPolarIsSpokenToByHTTP1ThoughItOffersHTTP2(t *testing.T) {
+	t.Parallel()
+
+	// Whether somebody spoke HTTP/2 before changes what the default transport offers.
+	if _, err := http.DefaultTransport.RoundTrip(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "https://127.0.0.1:1/", http.NoBody)); err == nil {
+		t.Fatal("port 1 answers")
+	}
+	spoken := make(chan string, 1)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		spoken <- r.Proto
+		_, _ = io.WriteString(w, `{"id": "0198c0de-0000-4000-8000-0000000000a1"}`)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	api, err := New(Config{BaseURL: server.URL + "/v1", Token: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport, ok := api.httpClient.Transport.(*http.Transport)
+	if !ok {
+		t.Fatalf("calls go by a %T", api.httpClient.Transport)
+	}
+	transport.TLSClientConfig.RootCAs = x509.NewCertPool()
+	transport.TLSClientConfig.RootCAs.AddCert(server.Certificate())
+	if _, err := api.CreateCheckout(t.Context(), []byte(`{}`)); err != nil {
+		t.Fatal(err)
+	}
+	if proto := <-spoken; proto != "HTTP/1.1" {
+		t.Errorf("Polar was spoken to by %s", proto)
 	}
 }
