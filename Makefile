@@ -15,9 +15,6 @@ WITHPG := go run ./internal/embeddedpg/withpg --
 # The race detector needs a C compiler, without which Go turns cgo off.
 RACE = $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
-# Static programs go to bin/.
-BUILD := CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/
-
 # Tools are built once per version, from the modules under tools/ that pin them. sqlc without cgo builds in seconds.
 pinned = $(shell sed -nE 's|^(require)?[[:space:]]*$(1) (v[^ ]+).*|\2|p' $(2))
 SQLC := .tools/sqlc-$(call pinned,github.com/sqlc-dev/sqlc,tools/go.mod)
@@ -30,7 +27,6 @@ SUPPLY := .tools/supply
 # Go itself notes the commit where it builds in a clone; VERSION names the release where it cannot, as in the image.
 PROGRAMS := ingest worker truenorth
 LDFLAGS = -s -w$(if $(VERSION), -X github.com/truenorth-dev/truenorth/cmd/internal/program.version=$(VERSION))
-BUILD = CGO_ENABLED=0 go build -trimpath -ldflags='$(LDFLAGS)' -o bin/
 
 .PHONY: help
 help: ## list the targets
@@ -38,8 +34,7 @@ help: ## list the targets
 
 .PHONY: run
 run: ## run everything on this machine, with a PostgreSQL and a Polar of its own
-	$(BUILD) ./cmd/truenorth
-	@exec bin/truenorth dev
+	go run ./cmd/truenorth dev
 
 .PHONY: test
 test: ## run all tests on a PostgreSQL of their own
@@ -82,7 +77,7 @@ docs: ## write docs/cli.md from the commands and what they print
 
 .PHONY: build
 build: ## build the static programs into bin/
-	$(BUILD) $(PROGRAMS:%=./cmd/%)
+	CGO_ENABLED=0 go build -trimpath -ldflags='$(LDFLAGS)' -o bin/ $(PROGRAMS:%=./cmd/%)
 
 .PHONY: reproduce
 reproduce: $(SUPPLY) ## build the last commit twice, in two folders, and fail if one byte differs or a program is not static

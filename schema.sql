@@ -1584,7 +1584,7 @@ comment on column polar.audit.id is 'Order of the deeds.';
 comment on column polar.audit.at is 'When.';
 comment on column polar.audit.actor is 'Who: the name that the person gave.';
 comment on column polar.audit.door is 'Through which door they came: console, or command line.';
-comment on column polar.audit.action is 'What was done, such as link, unlink, resolve_conflict, resolve_drift, replay_events, retry_checkout, show_event, forget, create_key, revoke_key, map_users, jobs.';
+comment on column polar.audit.action is 'What was done, such as link, unlink, resolve_conflict, resolve_drift, replay_events, retry_checkout, show_event, forget, create_key, revoke_key, map_users, mark_restored, jobs.';
 comment on column polar.audit.subject is 'To what: customer, conflict, drift, event or checkout_request with its id, such as conflict 12, or key or table with its name.';
 comment on column polar.audit.reason is 'Why, in the person''s words.';
 comment on column polar.audit.detail is 'What else is to be known. Holds no personal data.';

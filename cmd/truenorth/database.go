@@ -57,7 +57,7 @@ func (c migrateCommand) Run(ctx context.Context, e *environment) error {
 	}
 	done := migrated{Steps: append([]store.Migration{}, steps...)}
 	if c.Restored {
-		requests, err := jobs.Restored(ctx, s, logger)
+		requests, err := jobs.Restored(ctx, s, store.Word{Actor: whoami()}, logger)
 		if err != nil {
 			return err
 		}

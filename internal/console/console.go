@@ -297,7 +297,7 @@ func (c *Console) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	c.config.Logger.ErrorContext(r.Context(), "serving the console failed", slog.String("path", r.URL.Path), slog.String("error", err.Error()))
-	if errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrDenied) || errors.Is(err, context.DeadlineExceeded) {
 		c.refuse(w, r, http.StatusServiceUnavailable, "The database does not answer now. Try again in a moment.")
 		return
 	}

@@ -43,7 +43,7 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case ok:
 	case isRefused:
 		p = &problem{Status: http.StatusUnprocessableEntity, Kind: "invalid-params", Title: "The checkout document is not right", Detail: refused.Message}
-	case errors.Is(err, store.ErrUnavailable):
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrDenied):
 		p = &problem{Status: http.StatusServiceUnavailable, Kind: "unavailable", Title: "The database does not answer now", Detail: "try again in a moment, with the same Idempotency-Key"}
 		w.Header().Set("Retry-After", retryAfter)
 	case errors.Is(err, store.ErrOlderSchema):

@@ -204,6 +204,8 @@ func (r *Runner) outcome(ctx context.Context, c store.Claim, cause error) (time.
 		wait = used.wait
 	case errors.As(cause, &api) && polar.IsRateLimited(cause):
 		wait = max(api.RetryAfter, time.Second)
+	case errors.Is(cause, errUnread):
+		wait = unreadWait
 	}
 	r.logger.WarnContext(ctx, "creating a checkout failed; it will be tried again", slog.String("request", c.ID.String()),
 		slog.Int("attempt", int(c.Attempt)), slog.Duration("wait", wait), slog.Bool("outcome_unknown", c.Unresolved), slog.String("error", cause.Error()))
@@ -244,10 +246,19 @@ func (r *Runner) adopt(ctx context.Context, c store.Claim) (bool, error) {
 	return true, r.record(ctx, c, session, false)
 }
 
+// errUnread: Polar's list is longer than is read while a buyer waits. To read so far again and again would take the budget from
+// the other buyers.
+var errUnread = fmt.Errorf("none of the newest %d sessions is of this request, and it may have an older one: run `truenorth reconcile checkout`", mostSessions)
+
+const (
+	mostSessions = 10_000
+	unreadWait   = 5 * time.Minute
+)
+
 // findSession pages through Polar's sessions, newest first, back to when the first call may have made one. Only
 // spans of time are compared across clocks.
 func (r *Runner) findSession(ctx context.Context, c store.Claim) (session polar.Checkout, found bool, err error) {
-	const margin, mostPages = 2 * time.Minute, 100
+	const margin, mostPages = 2 * time.Minute, mostSessions / polar.MaxPageSize
 	newest, err := r.store.NewestCheckout(ctx)
 	if err != nil {
 		return polar.Checkout{}, false, err
@@ -280,10 +291,7 @@ func (r *Runner) findSession(ctx context.Context, c store.Claim) (session polar.
 		}
 	}
 	// Nor must a list that was not read to its end.
-	return polar.Checkout{}, false, &polar.APIError{
-		Method: http.MethodGet, Path: "/v1/checkouts/", Status: http.StatusOK,
-		Err: fmt.Errorf("none of the newest %d sessions is of this request, and it may have an older one: run `truenorth reconcile checkout`", mostPages*polar.MaxPageSize),
-	}
+	return polar.Checkout{}, false, &polar.APIError{Method: http.MethodGet, Path: "/v1/checkouts/", Status: http.StatusOK, Err: errUnread}
 }
 
 func errLostClaim(held bool) error {

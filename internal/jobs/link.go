@@ -132,9 +132,10 @@ func (l *linker) round(ctx context.Context, tx *store.Tx, customers []uuid.UUID)
 				writeBack = append(writeBack, river.InsertManyParams{Args: WriteExternalIDArgs{CustomerID: subject.CustomerID}})
 			}
 		}
-		if !subject.Deleted && d.link == nil && (subject.LinkedUserID == "" || d.end != "") {
+		switch {
+		case !subject.Deleted && d.link == nil && (subject.LinkedUserID == "" || d.end != ""):
 			come = append(come, subject.CustomerID)
-		} else {
+		case subject.LinkedUserID == "": // who was linked is not on the list
 			gone = append(gone, subject.CustomerID)
 		}
 		opened = append(opened, d.conflicts...)

@@ -16,7 +16,7 @@ import (
 // Restored tells a database that it was restored from a backup, before a worker works on it: each checkout request that waits is
 // looked for at Polar before a session is made for it, since one may have been made after the backup; and cursors of the change
 // feed end, since they may be of changes that are lost. Safe twice. It returns how many requests wait.
-func Restored(ctx context.Context, s *store.Store, logger *slog.Logger) (requests int64, err error) {
+func Restored(ctx context.Context, s *store.Store, word store.Word, logger *slog.Logger) (requests int64, err error) {
 	r, err := newReplayer(s, logger)
 	if err != nil {
 		return 0, err
@@ -44,7 +44,7 @@ func Restored(ctx context.Context, s *store.Store, logger *slog.Logger) (request
 		waiting = waiting.After(page.LastCursor)
 	}
 	err = s.InTx(ctx, func(tx *store.Tx) error {
-		requests, err = tx.Doubt(ctx)
+		requests, err = tx.Doubt(ctx, word)
 		return err
 	})
 	return requests, err

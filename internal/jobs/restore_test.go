@@ -8,6 +8,7 @@ import (
 
 	"github.com/truenorth-dev/truenorth"
 	"github.com/truenorth-dev/truenorth/internal/jobs"
+	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
 func TestAfterARestoreEachCursorOfTheFeedBeginsAnewOnce(t *testing.T) {
@@ -28,7 +29,7 @@ func TestAfterARestoreEachCursorOfTheFeedBeginsAnewOnce(t *testing.T) {
 	if !ends(newest + 1) { // which nobody was ever given but by a database that is lost
 		t.Error("a cursor beyond the newest change goes on")
 	}
-	if _, err := jobs.Restored(t.Context(), w.store, quiet); err != nil {
+	if _, err := jobs.Restored(t.Context(), w.store, store.Word{Actor: "tester"}, quiet); err != nil {
 		t.Fatal(err)
 	}
 	for _, cursor := range []int64{0, newest, newest + 1_000_000} {
@@ -63,7 +64,7 @@ func TestAfterARestoreEveryRequestThatWaitsIsLookedForBeforeItIsMade(t *testing.
 		}
 	}
 	for range 2 { // safe twice
-		requests, err := jobs.Restored(t.Context(), w.store, quiet)
+		requests, err := jobs.Restored(t.Context(), w.store, store.Word{Actor: "tester"}, quiet)
 		if err != nil || requests != 2 {
 			t.Errorf("%d requests wait, %v; want 2", requests, err)
 		}

@@ -22,8 +22,9 @@ type parts struct{ waiting, audit, feed part }
 func newParts() *parts {
 	return &parts{
 		waiting: part{name: "the list of unlinked customers", asks: "select coalesce(has_table_privilege(to_regclass('polar.link_waiting'), 'insert'), false)"},
-		audit:   part{name: "the audit trail", asks: "select to_regclass('polar.audit') is not null"},
-		feed: part{name: "the change feed", asks: `select coalesce(has_table_privilege(to_regclass('polar.change_due'), 'select, insert'), false)
+		audit:   part{name: "the audit trail", asks: "select coalesce(has_table_privilege(to_regclass('polar.audit'), 'select'), false)"},
+		feed: part{name: "the change feed", asks: `select coalesce(has_table_privilege(to_regclass('polar.change_due'), 'select'), false)
+			and coalesce(has_table_privilege(to_regclass('polar.change_due'), 'insert'), false)
 			and to_regprocedure('polar.tell_changes(integer, interval)') is not null`},
 	}
 }
