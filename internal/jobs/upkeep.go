@@ -103,6 +103,13 @@ func (r *Runner) returnWork(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		putOff, err := tx.MakeJobsDue(ctx, longestPutOff)
+		if err != nil {
+			return err
+		}
+		if putOff > 0 {
+			r.logger.WarnContext(ctx, "jobs that a clock which is ahead had put off were made due; see that the hosts keep time", slog.Int64("jobs", putOff))
+		}
 		var requeued int
 		for {
 			swept, err := tx.SweepEvents(ctx, r.timing.forgottenAfter, sweepWindow)
@@ -125,6 +132,9 @@ func (r *Runner) returnWork(ctx context.Context) error {
 		return nil
 	})
 }
+
+// longestPutOff is over any time that an event or a checkout request has to wait for its next try.
+const longestPutOff = 5 * time.Minute
 
 const (
 	relinkChunk = 1000 // bounds one round of links

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
 )
@@ -99,5 +101,34 @@ func TestABudgetThatWasFilledLaterThanNowMakesNobodyWaitForThat(t *testing.T) {
 	}
 	if taken, _, err := s.TakeBudget(t.Context(), budget, 1, 0); err != nil || !taken {
 		t.Errorf("what is left could not be taken: %v", err)
+	}
+}
+
+func TestWhatAClockThatIsAheadPutOffIsMadeDueAndNothingElse(t *testing.T) {
+	t.Parallel()
+
+	s := storetest.New(t)
+	_, err := s.Pool().Exec(t.Context(), `
+		insert into polar.river_job (kind, args, queue, priority, max_attempts, state, scheduled_at)
+		select q || ' ' || s || ' in ' || w, '{}', q, p, 1000, s::polar.river_job_state, now() + w::interval
+		  from unnest(array['events', 'checkouts', 'default']) q, unnest(array['available', 'retryable', 'scheduled']) s, unnest(array['2 seconds', '1 minute', '1 hour']) w, generate_series(1, 4) p`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var due int64
+	err = s.InTx(t.Context(), func(tx *store.Tx) (err error) {
+		due, err = tx.MakeJobsDue(t.Context(), 5*time.Minute)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := column[string](t, s, "select distinct kind from polar.river_job where scheduled_at <= now() order by 1")
+	want := []string{
+		"checkouts available in 1 hour", "checkouts available in 1 minute", "checkouts retryable in 1 hour", "checkouts scheduled in 1 hour",
+		"events available in 1 hour", "events available in 1 minute", "events retryable in 1 hour", "events scheduled in 1 hour",
+	}
+	if diff := cmp.Diff(want, rows); diff != "" || due != int64(4*len(want)) {
+		t.Errorf("%d jobs were made due (-want +got):\n%s", due, diff)
 	}
 }

@@ -81,6 +81,16 @@ func (t *Tx) ReturnDeadJobs(ctx context.Context, deadAfter time.Duration) (int64
 	return n, nil
 }
 
+// MakeJobsDue makes due what a clock that is ahead has put off: the events' and the checkouts' jobs that would wait longer than
+// any of them has a reason to.
+func (t *Tx) MakeJobsDue(ctx context.Context, longest time.Duration) (int64, error) {
+	n, err := t.q.RiverJobMakeDue(ctx, t.tx, longest, []string{QueueEvents, QueueCheckouts})
+	if err != nil {
+		return 0, fmt.Errorf("making due what was put off: %w", interpret(err))
+	}
+	return n, nil
+}
+
 // ReturnLostJobs makes jobs available again that a living worker took longer than lostAfter ago, and is not at.
 func (s *Store) ReturnLostJobs(ctx context.Context, workerID string, atWork []int64, lostAfter time.Duration) (int64, error) {
 	if atWork == nil {

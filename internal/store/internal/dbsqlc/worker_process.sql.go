@@ -202,6 +202,30 @@ func (q *Queries) RiverIsOwned(ctx context.Context, db DBTX) (bool, error) {
 	return owned, err
 }
 
+const riverJobMakeDue = `-- name: RiverJobMakeDue :execrows
+update polar.river_job j
+   set scheduled_at = now()
+ where j.id in (
+           select w.id
+             from (values ('available', interval '10 seconds'), ('retryable', $1::interval), ('scheduled', $1::interval)) s(state, longest),
+                  unnest($2::text[]) q(name), generate_series(1, 4) p(priority),
+                  lateral (select a.id from polar.river_job a -- by River's index for fetching, from its far end
+                            where a.state = s.state::polar.river_job_state and a.queue = q.name and a.priority = p.priority and a.scheduled_at > now() + s.longest
+                            order by a.scheduled_at desc
+                            limit 1000
+                              for update skip locked) w)
+`
+
+// A worker whose clock is ahead gives jobs times that are an hour away, also those of others: River's leader takes them for stuck
+// ones. What is available is due, and an event or a buyer waits minutes at most; for a 429 the budget makes them wait again.
+func (q *Queries) RiverJobMakeDue(ctx context.Context, db DBTX, longest time.Duration, queues []string) (int64, error) {
+	result, err := db.Exec(ctx, riverJobMakeDue, longest, queues)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const riverJobReturnDead = `-- name: RiverJobReturnDead :execrows
 update polar.river_job j
    set state = 'available', scheduled_at = now()
