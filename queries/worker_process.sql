@@ -41,7 +41,8 @@ update polar.river_job j
 
 -- name: RiverJobMakeDue :execrows
 -- A worker whose clock is ahead gives jobs times that are an hour away, also those of others: River's leader takes them for stuck
--- ones. What is available is due, and an event or a buyer waits minutes at most; for a 429 the budget makes them wait again.
+-- ones. What is available is due, and what an event, a buyer or a link waits for comes within minutes; for a 429 the budget makes
+-- them wait again.
 update polar.river_job j
    set scheduled_at = now()
  where j.id in (
@@ -50,6 +51,7 @@ update polar.river_job j
                   unnest(@queues::text[]) q(name), generate_series(1, 4) p(priority),
                   lateral (select a.id from polar.river_job a -- by River's index for fetching, from its far end
                             where a.state = s.state::polar.river_job_state and a.queue = q.name and a.priority = p.priority and a.scheduled_at > now() + s.longest
+                              and (s.state = 'available' or a.kind = any (@kinds::text[]))
                             order by a.scheduled_at desc
                             limit 1000
                               for update skip locked) w);

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/truenorth-dev/truenorth"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
 
@@ -103,7 +104,7 @@ func (r *Runner) returnWork(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		putOff, err := tx.MakeJobsDue(ctx, longestPutOff)
+		putOff, err := tx.MakeJobsDue(ctx, longestPutOff, hurried)
 		if err != nil {
 			return err
 		}
@@ -135,6 +136,11 @@ func (r *Runner) returnWork(ctx context.Context) error {
 
 // longestPutOff is over any time that an event or a checkout request has to wait for its next try.
 const longestPutOff = 5 * time.Minute
+
+// hurried are the kinds of job that wait seconds by themselves. All others come by the clock.
+var hurried = []string{
+	ApplyEventsArgs{}.Kind(), truenorth.CreateCheckoutArgs{}.Kind(), RefreshObjectArgs{}.Kind(), LinkCustomersArgs{}.Kind(), WriteExternalIDArgs{}.Kind(),
+}
 
 const (
 	relinkChunk = 1000 // bounds one round of links

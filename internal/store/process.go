@@ -81,10 +81,12 @@ func (t *Tx) ReturnDeadJobs(ctx context.Context, deadAfter time.Duration) (int64
 	return n, nil
 }
 
-// MakeJobsDue makes due what a clock that is ahead has put off: the events' and the checkouts' jobs that would wait longer than
-// any of them has a reason to.
-func (t *Tx) MakeJobsDue(ctx context.Context, longest time.Duration) (int64, error) {
-	n, err := t.q.RiverJobMakeDue(ctx, t.tx, longest, []string{QueueEvents, QueueCheckouts})
+// MakeJobsDue makes due what a clock that is ahead has put off: all that is available, and jobs of these kinds that would wait
+// longer than any of them has a reason to.
+func (t *Tx) MakeJobsDue(ctx context.Context, longest time.Duration, kinds []string) (int64, error) {
+	n, err := t.q.RiverJobMakeDue(ctx, t.tx, dbsqlc.RiverJobMakeDueParams{
+		Longest: longest, Kinds: kinds, Queues: []string{QueueEvents, QueueCheckouts, queueDefault},
+	})
 	if err != nil {
 		return 0, fmt.Errorf("making due what was put off: %w", interpret(err))
 	}

@@ -211,15 +211,23 @@ update polar.river_job j
                   unnest($2::text[]) q(name), generate_series(1, 4) p(priority),
                   lateral (select a.id from polar.river_job a -- by River's index for fetching, from its far end
                             where a.state = s.state::polar.river_job_state and a.queue = q.name and a.priority = p.priority and a.scheduled_at > now() + s.longest
+                              and (s.state = 'available' or a.kind = any ($3::text[]))
                             order by a.scheduled_at desc
                             limit 1000
                               for update skip locked) w)
 `
 
+type RiverJobMakeDueParams struct {
+	Longest time.Duration
+	Queues  []string
+	Kinds   []string
+}
+
 // A worker whose clock is ahead gives jobs times that are an hour away, also those of others: River's leader takes them for stuck
-// ones. What is available is due, and an event or a buyer waits minutes at most; for a 429 the budget makes them wait again.
-func (q *Queries) RiverJobMakeDue(ctx context.Context, db DBTX, longest time.Duration, queues []string) (int64, error) {
-	result, err := db.Exec(ctx, riverJobMakeDue, longest, queues)
+// ones. What is available is due, and what an event, a buyer or a link waits for comes within minutes; for a 429 the budget makes
+// them wait again.
+func (q *Queries) RiverJobMakeDue(ctx context.Context, db DBTX, arg RiverJobMakeDueParams) (int64, error) {
+	result, err := db.Exec(ctx, riverJobMakeDue, arg.Longest, arg.Queues, arg.Kinds)
 	if err != nil {
 		return 0, err
 	}
