@@ -18,6 +18,7 @@ import (
 // evidence is all that the judge looks at: what was seen from outside of the faults, and what is in the tables and at Polar in
 // the end.
 type evidence struct {
+	Run         facts                 `json:"run"`
 	Plan        schedule              `json:"plan"`
 	History     []entry               `json:"-"`           // in a file of its own
 	Sent        []string              `json:"sent"`        // webhook ids of all that Polar ever sent
@@ -103,7 +104,7 @@ func readEvidence(dir string) (*evidence, error) {
 
 // collect compares twice and reads everything.
 func (r *run) collect(ctx context.Context) (*evidence, error) {
-	e := &evidence{Plan: r.plan, History: r.history.all()}
+	e := &evidence{Run: r.facts(ctx), Plan: r.plan, History: r.history.all()}
 	compare := func() (c comparison) {
 		var err error
 		if c.Drifted, c.Benign, err = r.reconcile(ctx); err != nil {

@@ -426,7 +426,13 @@ func outages(e *evidence) []outage {
 				o.Primary, o.Changed = seen.Host, float64(seen.At-w.from)/1000
 			}
 		}
-		for at := w.from; at <= w.to; {
+		over := w.to
+		if o.Primary != "" { // the old one may lie there still, or have been killed and be long up again
+			over = w.from + int64(o.Changed*1000)
+		}
+		over = wholeFrom(e.History, over) // before that nothing can be acknowledged
+		o.Whole = float64(over-w.from) / 1000
+		for at := w.from; at <= max(w.to, over); {
 			then, came := next(accepted, at+1)
 			if !came {
 				break
@@ -434,14 +440,6 @@ func outages(e *evidence) []outage {
 			o.Silence = max(o.Silence, float64(then-at)/1000)
 			at = then
 		}
-		// A fault that a fail-over ends is over for whoever has the new primary, though the old one lies there still; but nothing
-		// can be acknowledged before it has a standby.
-		over := w.to
-		if o.Primary != "" {
-			over = min(over, w.from+int64(o.Changed*1000))
-		}
-		over = wholeFrom(e.History, over)
-		o.Whole = float64(over-w.from) / 1000
 		o.Back, o.Pages = notAtAll, notAtAll
 		if then, came := next(accepted, over); came {
 			o.Back = float64(then-over) / 1000

@@ -49,7 +49,7 @@ func mainCode(args []string) int {
 		case stage == stageRun:
 			code, err = runInside(ctx, o)
 		case o.judge != "":
-			code, err = judgeAgain(o.judge)
+			code, err = judgeAgain(o)
 		default:
 			code, err = runOutside(ctx, o)
 		}
@@ -118,16 +118,26 @@ func runOutside(ctx context.Context, o options) (int, error) {
 }
 
 // judgeAgain judges a run from what it left.
-func judgeAgain(dir string) (int, error) {
-	e, err := readEvidence(dir)
+func judgeAgain(o options) (int, error) {
+	o.dir = o.judge
+	e, err := readEvidence(o.dir)
 	if err != nil {
 		return 0, err
 	}
+	return o.conclude(e)
+}
+
+// conclude judges, reports and says how it is.
+func (o options) conclude(e *evidence) (int, error) {
 	v := judge(e)
-	v.print(os.Stdout)
+	if err := errors.Join(writeJSON(filepath.Join(o.dir, "verdict.json"), v), o.report(e, v)); err != nil {
+		return 0, err
+	}
 	if v.broken() {
+		fmt.Printf("a promise was BROKEN; logs, history and evidence: %s\n", o.dir)
 		return exitBroken, nil
 	}
+	fmt.Println("every promise was kept")
 	return 0, nil
 }
 
@@ -148,23 +158,12 @@ func runInside(ctx context.Context, o options) (int, error) {
 	}
 	defer log.Close()
 	r := &run{options: o, plan: plan, out: os.Stdout, logger: slog.New(slog.NewTextHandler(log, nil))}
-	v, err := r.perform(ctx)
+	e, err := r.perform(ctx)
 	if ctx.Err() != nil {
 		return 0, errors.New("told to end, so nothing is judged")
 	}
 	if err != nil {
 		return 0, fmt.Errorf("the run itself failed, so nothing is judged: %w; logs: %s", err, filepath.Join(o.dir, "logs"))
 	}
-	if err := writeJSON(filepath.Join(o.dir, "verdict.json"), v); err != nil {
-		return 0, err
-	}
-	if err := r.report(ctx, v); err != nil {
-		return 0, err
-	}
-	if v.broken() {
-		fmt.Printf("a promise was BROKEN; logs, history and evidence: %s\n", o.dir)
-		return exitBroken, nil
-	}
-	fmt.Println("every promise was kept")
-	return 0, nil
+	return o.conclude(e)
 }

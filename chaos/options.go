@@ -70,7 +70,7 @@ func readOptions(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.write, "write", false, "write docs/chaos.md")
 	flags.BoolVar(&o.upgrade, "upgrade", true, "begin with the release before and upgrade it under load (not with -short)")
 	flags.StringVar(&o.dir, "dir", "", "folder for logs, schedule and evidence (default a temporary one)")
-	flags.StringVar(&o.judge, "judge", "", "judge the run of this folder again, and run nothing")
+	flags.StringVar(&o.judge, "judge", "", "judge and report the run of this folder again, and run nothing")
 	flags.StringVar(&o.root, "root", "..", "folder of the repository")
 	err := flags.Parse(args)
 	switch {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,17 +26,28 @@ var reportFuncs = template.FuncMap{
 	"first":  func(list []string) []string { return list[:min(10, len(list))] },
 }
 
-// facts are what the report says of the run besides its verdict.
+// facts are what the report says of a run besides its verdict.
 type facts struct {
-	*verdict
+	Date     string        `json:"date"`
+	Seed     uint64        `json:"seed"`
+	Asked    time.Duration `json:"asked"` // for how long faults were to go on
+	Machine  string        `json:"machine"`
+	Versions string        `json:"versions"`
+}
 
-	Date      string
-	Seed      uint64
+// facts are those of this run.
+func (r *run) facts(ctx context.Context) facts {
+	return facts{
+		Date: time.Now().UTC().Format(time.DateOnly), Seed: r.seed, Asked: r.length, Machine: machine(), Versions: versions(ctx),
+	}
+}
+
+// page is what the report is made of.
+type page struct {
+	*verdict
+	facts
+
 	Length    time.Duration
-	Asked     time.Duration // for how long faults were to go on
-	Plan      schedule
-	Machine   string
-	Versions  string
 	LeftOut   []string
 	LeaderTTL int
 	Before    string
@@ -68,36 +80,32 @@ func (v *verdict) print(w io.Writer) {
 }
 
 // report prints the verdict, writes it as a page into the run's folder, and publishes that where it was asked for.
-func (r *run) report(ctx context.Context, v *verdict) error {
-	v.print(r.out)
-	page := template.Must(template.New("report").Funcs(reportFuncs).Parse(reportSource))
-	f := facts{
-		verdict: v, Date: time.Now().UTC().Format(time.DateOnly), Seed: r.seed, Length: r.plan.ends().Round(time.Second), Asked: r.length, Plan: r.plan, Machine: machine(),
-		Versions: versions(ctx), LeaderTTL: leaderTTL, Before: releaseBefore[:7],
+func (o options) report(e *evidence, v *verdict) error {
+	v.print(os.Stdout)
+	p := page{verdict: v, facts: e.Run, Length: e.Plan.ends().Round(time.Second), LeaderTTL: leaderTTL, Before: releaseBefore[:7]}
+	if !e.Plan.has(faultUpgrade) {
+		p.LeftOut = append(p.LeftOut, "the rolling upgrade")
 	}
-	if !r.plan.has(faultUpgrade) {
-		f.LeftOut = append(f.LeftOut, "the rolling upgrade")
+	if !e.Plan.has(faultStep, thePrimary, theStandby) {
+		p.LeftOut = append(p.LeftOut, "clock steps of a Postgres")
 	}
-	if !r.plan.has(faultStep, thePrimary, theStandby) {
-		f.LeftOut = append(f.LeftOut, "clock steps of a Postgres")
+	if !e.Plan.has(faultStep, programNames...) {
+		p.LeftOut = append(p.LeftOut, "clock steps of our programs")
 	}
-	if !r.plan.has(faultStep, programNames...) {
-		f.LeftOut = append(f.LeftOut, "clock steps of our programs")
-	}
-	targets := []string{filepath.Join(r.dir, "chaos.md")}
-	if r.write {
-		targets = append(targets, filepath.Join(r.root, "docs", "chaos.md"))
+	text := template.Must(template.New("report").Funcs(reportFuncs).Parse(reportSource))
+	targets := []string{filepath.Join(o.dir, "chaos.md")}
+	if o.write {
+		targets = append(targets, filepath.Join(o.root, "docs", "chaos.md"))
 	}
 	for _, target := range targets {
 		file, err := os.Create(target)
 		if err != nil {
 			return fmt.Errorf("writing the report: %w", err)
 		}
-		defer file.Close()
-		if err := page.Execute(file, f); err != nil {
+		if err := errors.Join(text.Execute(file, p), file.Close()); err != nil {
 			return fmt.Errorf("writing the report: %w", err)
 		}
-		fmt.Fprintf(r.out, "report: %s\n", target)
+		fmt.Printf("report: %s\n", target)
 	}
 	return nil
 }

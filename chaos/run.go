@@ -55,8 +55,8 @@ type run struct {
 	all []*process
 }
 
-// perform plays the schedule, waits for quiet and judges.
-func (r *run) perform(ctx context.Context) (v *verdict, err error) {
+// perform plays the schedule, waits for quiet and gathers the evidence.
+func (r *run) perform(ctx context.Context) (e *evidence, err error) {
 	if r.history, err = newHistory(filepath.Join(r.dir, historyFile)); err != nil {
 		return nil, err
 	}
@@ -92,14 +92,11 @@ func (r *run) perform(ctx context.Context) (v *verdict, err error) {
 	if err := r.settle(ctx); err != nil {
 		return nil, errors.Join(faultsErr, err)
 	}
-	e, err := r.collect(ctx)
+	e, err = r.collect(ctx)
 	if err := errors.Join(faultsErr, err); err != nil {
 		return nil, err
 	}
-	if err := writeJSON(filepath.Join(r.dir, evidenceFile), e); err != nil {
-		return nil, err
-	}
-	return judge(e), nil
+	return e, writeJSON(filepath.Join(r.dir, evidenceFile), e)
 }
 
 // build makes the hosts and the lines between them.

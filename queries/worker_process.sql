@@ -39,15 +39,22 @@ update polar.river_job j
    and j.attempted_by[array_upper(j.attempted_by, 1)] = @worker_id::text
    and j.id <> all (@at_work::bigint[]);
 
--- name: RiverJobHasten :execrows
--- What is available, and due only later than River ever dates such jobs: whoever inserted them, an app perhaps, has a clock that
--- is ahead. By each queue and priority, as River's index has them.
+-- name: RiverJobMakeDue :execrows
+-- A worker whose clock is ahead gives jobs times that are an hour away, also those of others: River's leader takes them for stuck
+-- ones. What is available is due, and what an event, a buyer or a link waits for comes within minutes; for a 429 the budget makes
+-- them wait again.
 update polar.river_job j
    set scheduled_at = now()
- where j.state = 'available'
-   and j.queue = any (@queues::text[])
-   and j.priority = any ('{1,2,3,4}'::smallint[])
-   and j.scheduled_at > now() + interval '15 seconds';
+ where j.id in (
+           select w.id
+             from (values ('available', interval '10 seconds'), ('retryable', @longest::interval), ('scheduled', @longest::interval)) s(state, longest),
+                  unnest(@queues::text[]) q(name), generate_series(1, 4) p(priority),
+                  lateral (select a.id from polar.river_job a -- by River's index for fetching, from its far end
+                            where a.state = s.state::polar.river_job_state and a.queue = q.name and a.priority = p.priority and a.scheduled_at > now() + s.longest
+                              and (s.state = 'available' or a.kind = any (@kinds::text[]))
+                            order by a.scheduled_at desc
+                            limit 1000
+                              for update skip locked) w);
 
 -- name: UpkeepLock :one
 -- One process keeps house at a time; the lock goes with the transaction.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/truenorth-dev/truenorth"
 	"github.com/truenorth-dev/truenorth/internal/crashpoint"
 	"github.com/truenorth-dev/truenorth/internal/store"
 )
@@ -113,12 +114,12 @@ func (r *Runner) returnWork(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		hastened, err := tx.HastenJobs(ctx)
+		putOff, err := tx.MakeJobsDue(ctx, longestPutOff, hurried)
 		if err != nil {
 			return err
 		}
-		if hastened > 0 {
-			r.logger.WarnContext(ctx, "jobs were dated ahead and are due now: the clock of a host that inserts jobs is wrong", slog.Int64("jobs", hastened))
+		if putOff > 0 {
+			r.logger.WarnContext(ctx, "jobs that a clock which is ahead had put off were made due; see that the hosts keep time", slog.Int64("jobs", putOff))
 		}
 		var requeued int
 		for {
@@ -142,6 +143,14 @@ func (r *Runner) returnWork(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// longestPutOff is over any time that an event or a checkout request has to wait for its next try.
+const longestPutOff = 5 * time.Minute
+
+// hurried are the kinds of job that wait seconds by themselves. All others come by the clock.
+var hurried = []string{
+	ApplyEventsArgs{}.Kind(), truenorth.CreateCheckoutArgs{}.Kind(), RefreshObjectArgs{}.Kind(), LinkCustomersArgs{}.Kind(), WriteExternalIDArgs{}.Kind(),
 }
 
 const (

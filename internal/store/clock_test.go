@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/truenorth-dev/truenorth/internal/store"
 	"github.com/truenorth-dev/truenorth/internal/store/storetest"
 )
@@ -99,5 +101,36 @@ func TestABudgetThatWasFilledLaterThanNowMakesNobodyWaitForThat(t *testing.T) {
 	}
 	if taken, _, err := s.TakeBudget(t.Context(), budget, 1, 0); err != nil || !taken {
 		t.Errorf("what is left could not be taken: %v", err)
+	}
+}
+
+func TestWhatAClockThatIsAheadPutOffIsMadeDueAndNothingElse(t *testing.T) {
+	t.Parallel()
+
+	s := storetest.New(t)
+	_, err := s.Pool().Exec(t.Context(), `
+		insert into polar.river_job (kind, args, queue, priority, max_attempts, state, scheduled_at)
+		select k, jsonb_build_object('wait', w), q, p, 1000, s::polar.river_job_state, now() + w::interval
+		  from unnest(array['apply_events', 'watch_endpoint']) k, unnest(array['events', 'checkouts', 'default']) q, unnest(array['available', 'retryable', 'scheduled']) s, unnest(array['2 seconds', '1 minute', '1 hour']) w, generate_series(1, 4) p`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var due int64
+	err = s.InTx(t.Context(), func(tx *store.Tx) (err error) {
+		due, err = tx.MakeJobsDue(t.Context(), 5*time.Minute, []string{"apply_events"})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := column[string](t, s, `
+		select kind || ' ' || state || ' in ' || (args ->> 'wait') from polar.river_job
+		 where scheduled_at <= now() group by 1 having count(*) = 12 order by 1`) // in three queues, of four priorities
+	want := []string{
+		"apply_events available in 1 hour", "apply_events available in 1 minute", "apply_events retryable in 1 hour", "apply_events scheduled in 1 hour",
+		"watch_endpoint available in 1 hour", "watch_endpoint available in 1 minute",
+	}
+	if diff := cmp.Diff(want, rows); diff != "" || due != int64(12*len(want)) {
+		t.Errorf("%d jobs were made due (-want +got):\n%s", due, diff)
 	}
 }

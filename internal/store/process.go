@@ -81,11 +81,14 @@ func (t *Tx) ReturnDeadJobs(ctx context.Context, deadAfter time.Duration) (int64
 	return n, nil
 }
 
-// HastenJobs makes jobs due now that are available and due later: a host whose clock is ahead inserted them.
-func (t *Tx) HastenJobs(ctx context.Context) (int64, error) {
-	n, err := t.q.RiverJobHasten(ctx, t.tx, []string{QueueEvents, QueueCheckouts, queueDefault})
+// MakeJobsDue makes due what a clock that is ahead has put off: all that is available, and jobs of these kinds that would wait
+// longer than any of them has a reason to.
+func (t *Tx) MakeJobsDue(ctx context.Context, longest time.Duration, kinds []string) (int64, error) {
+	n, err := t.q.RiverJobMakeDue(ctx, t.tx, dbsqlc.RiverJobMakeDueParams{
+		Longest: longest, Kinds: kinds, Queues: []string{QueueEvents, QueueCheckouts, queueDefault},
+	})
 	if err != nil {
-		return 0, fmt.Errorf("hastening jobs that are dated ahead: %w", interpret(err))
+		return 0, fmt.Errorf("making due what was put off: %w", interpret(err))
 	}
 	return n, nil
 }

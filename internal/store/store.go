@@ -22,7 +22,7 @@ const Schema = "polar"
 const (
 	QueueCheckouts = "checkouts"
 	QueueEvents    = "events"
-	queueDefault   = "default" // River's own
+	queueDefault   = "default" // River's, for all else
 )
 
 // ChannelCheckout is the channel on which the id of a checkout request is notified once its URL is stored or it failed.

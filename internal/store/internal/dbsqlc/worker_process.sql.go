@@ -201,19 +201,32 @@ func (q *Queries) RiverIsOwned(ctx context.Context, db DBTX) (bool, error) {
 	return owned, err
 }
 
-const riverJobHasten = `-- name: RiverJobHasten :execrows
+const riverJobMakeDue = `-- name: RiverJobMakeDue :execrows
 update polar.river_job j
    set scheduled_at = now()
- where j.state = 'available'
-   and j.queue = any ($1::text[])
-   and j.priority = any ('{1,2,3,4}'::smallint[])
-   and j.scheduled_at > now() + interval '15 seconds'
+ where j.id in (
+           select w.id
+             from (values ('available', interval '10 seconds'), ('retryable', $1::interval), ('scheduled', $1::interval)) s(state, longest),
+                  unnest($2::text[]) q(name), generate_series(1, 4) p(priority),
+                  lateral (select a.id from polar.river_job a -- by River's index for fetching, from its far end
+                            where a.state = s.state::polar.river_job_state and a.queue = q.name and a.priority = p.priority and a.scheduled_at > now() + s.longest
+                              and (s.state = 'available' or a.kind = any ($3::text[]))
+                            order by a.scheduled_at desc
+                            limit 1000
+                              for update skip locked) w)
 `
 
-// What is available, and due only later than River ever dates such jobs: whoever inserted them, an app perhaps, has a clock that
-// is ahead. By each queue and priority, as River's index has them.
-func (q *Queries) RiverJobHasten(ctx context.Context, db DBTX, queues []string) (int64, error) {
-	result, err := db.Exec(ctx, riverJobHasten, queues)
+type RiverJobMakeDueParams struct {
+	Longest time.Duration
+	Queues  []string
+	Kinds   []string
+}
+
+// A worker whose clock is ahead gives jobs times that are an hour away, also those of others: River's leader takes them for stuck
+// ones. What is available is due, and what an event, a buyer or a link waits for comes within minutes; for a 429 the budget makes
+// them wait again.
+func (q *Queries) RiverJobMakeDue(ctx context.Context, db DBTX, arg RiverJobMakeDueParams) (int64, error) {
+	result, err := db.Exec(ctx, riverJobMakeDue, arg.Longest, arg.Queues, arg.Kinds)
 	if err != nil {
 		return 0, err
 	}
