@@ -48,8 +48,8 @@ lint: $(GOLANGCI) ## look for faults and for format, without changing anything
 	$(GOLANGCI) run $(PKG)
 
 .PHONY: bench-check
-bench-check: $(GOLANGCI) ## vet, lint and test the module of the benchmarks, with a smoke run of all of them
-	cd bench && go vet ./... && ../$(GOLANGCI) run ./... && go test -count=1 -timeout 10m ./...
+bench-check: $(GOLANGCI) ## vet, lint and test the module of the benchmarks, with a smoke run of all of them and a minute of load
+	cd bench && go vet ./... && ../$(GOLANGCI) run ./... && go test -count=1 -timeout 15m ./...
 
 .PHONY: fmt
 fmt: $(GOLANGCI) ## format the Go code
@@ -112,6 +112,10 @@ vuln: $(GOVULNCHECK) ## look for known vulnerabilities in what is called (VULNDB
 .PHONY: bench
 bench: ## measure everything in twenty minutes and write docs/performance.md (BENCH=-short: a smoke run; BENCH=--help)
 	cd bench && go run . $(BENCH)
+
+.PHONY: load
+load: ## put the programs under load for an hour, judge that, and write docs/load.md (LOAD=-short: a minute; LOAD=--help)
+	cd bench && go run . load $(LOAD)
 
 .PHONY: microbench
 microbench: ## run the Go benchmarks on a PostgreSQL of their own
