@@ -48,11 +48,12 @@ type Hour struct {
 	JobsMiB          float64 `json:"jobs_mib"`
 }
 
+// What a day is.
 const (
 	hours       = 24
 	daySweeps   = 5
 	busiestOver = 10 // times the quietest hour
-	looksAnHour = 12
+	looksAnHour = 6
 )
 
 // busy is how busy a moment of the day is, beside the quietest: busiest at its beginning and its end, so that both can be compared.
@@ -282,18 +283,22 @@ func (b *bench) dayOf(ctx context.Context, o endureOptions, s *shop, db *databas
 
 // play has things happen, as many by each moment as are due.
 func (b *bench) play(ctx context.Context, o endureOptions, s *shop, db *database, began time.Time) error {
-	const stepsADay = hours * 20
-	ticker := time.NewTicker(o.day / stepsADay)
+	const often = 100 * time.Millisecond
+	ticker := time.NewTicker(often)
 	defer ticker.Stop()
+	var counted, since int // events, and what happened since they were counted
+	var next time.Time     // when they are to be counted again: that takes a while where there are a million
 	perThing, things, hour, sweeps := 4.0, 0, -1, 0
 	for {
 		ofDay := min(float64(time.Since(began))/float64(o.day), 1)
-		have := emitted(s.fake)
-		if things > 0 {
-			perThing = float64(have) / float64(things)
+		if time.Now().After(next) || ofDay == 1 {
+			counted, since, next = emitted(s.fake), 0, time.Now().Add(max(10*often, o.day/hours/10))
+			if things > 0 {
+				perThing = float64(counted) / float64(things)
+			}
 		}
 		if now := int(ofDay * hours); now != hour {
-			b.sayf("day: hour %d, %d events", now, have)
+			b.sayf("day: hour %d, %d events", now, counted)
 			hour = now
 		}
 		// One in the middle of each fifth of the day, so that some meet the busy hours and one the quietest.
@@ -303,13 +308,15 @@ func (b *bench) play(ctx context.Context, o endureOptions, s *shop, db *database
 			}
 			sweeps++
 		}
-		for due := int((float64(o.events)*busyUntil(ofDay) - float64(have)) / perThing); due > 0; due-- {
+		missing := float64(o.events)*busyUntil(ofDay) - float64(counted) - float64(since)*perThing
+		for due := int(math.Ceil(missing / perThing)); due > 0; due-- {
 			if err := s.happen(); err != nil {
 				return fmt.Errorf("having something happen at the fake Polar: %w", err)
 			}
 			things++
+			since++
 		}
-		if ofDay == 1 {
+		if ofDay == 1 && counted >= o.events {
 			return nil
 		}
 		select {
@@ -436,8 +443,8 @@ const (
 	goroutinesBreath = 50
 	// Autovacuum's own threshold is a fifth, and large tables have a lower one.
 	deadShareAfter = 0.2
-	// River's table holds what is to be done and, for a while, what is done: a share of the events, in a table that is used again.
-	jobsBytesAnEvent = 1500
+	// River's table holds what is to be done and, for a while, what is done: less than a job an event, and its room is used again.
+	jobsBytesAnEvent = 500
 )
 
 func (d *Day) goals() []Goal {
