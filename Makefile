@@ -48,8 +48,8 @@ lint: $(GOLANGCI) ## look for faults and for format, without changing anything
 	$(GOLANGCI) run $(PKG)
 
 .PHONY: bench-check
-bench-check: $(GOLANGCI) ## vet, lint and test the module of the benchmarks, with a smoke run of all of them
-	cd bench && go vet ./... && ../$(GOLANGCI) run ./... && go test -count=1 -timeout 10m ./...
+bench-check: $(GOLANGCI) ## vet, lint and test the module of the benchmarks, with a smoke run of all of them and a minute of load
+	cd bench && go vet ./... && ../$(GOLANGCI) run ./... && go test -count=1 -timeout 15m ./...
 
 .PHONY: chaos-check
 chaos-check: $(GOLANGCI) ## vet, lint and test the module of the chaos runs
@@ -106,7 +106,7 @@ supply-check: $(GOLANGCI) ## vet, lint and test the module that judges what is h
 
 .PHONY: vuln
 vuln: $(GOVULNCHECK) ## look for known vulnerabilities in what is called (VULNDB: another database than vuln.go.dev)
-	@for module in . bench tools/supply; do \
+	@for module in . bench chaos tools/supply; do \
 		echo "== $$module"; \
 		if said=$$($(GOVULNCHECK) $(if $(VULNDB),-db $(VULNDB)) -C "$$module" -test ./... 2>&1); then echo "$$said"; \
 		elif [[ $$said == *"govulncheck: fetching vulnerabilities:"* ]]; then \
@@ -120,6 +120,10 @@ build-chaos: ## build the programs into bin/chaos/ with a clock that steps and p
 .PHONY: bench
 bench: ## measure everything in twenty minutes and write docs/performance.md (BENCH=-short: a smoke run; BENCH=--help)
 	cd bench && go run . $(BENCH)
+
+.PHONY: load
+load: ## put the programs under load for an hour, judge that, and write docs/load.md (LOAD=-short: a minute; LOAD=--help)
+	cd bench && go run . load $(LOAD)
 
 .PHONY: microbench
 microbench: ## run the Go benchmarks on a PostgreSQL of their own

@@ -24,6 +24,11 @@ func summarize(latencies []time.Duration) Latency {
 	for _, d := range latencies {
 		_ = histogram.RecordValue(max(d.Microseconds(), 1)) // nothing lasts longer than the histogram reaches
 	}
+	return latencyOf(histogram)
+}
+
+// latencyOf reads a histogram of microseconds.
+func latencyOf(histogram *hdr.Histogram) Latency {
 	at := func(percentile float64) float64 { return float64(histogram.ValueAtPercentile(percentile)) / 1000 }
 	return Latency{
 		Count: histogram.TotalCount(), P50: at(50), P90: at(90), P99: at(99), P999: at(99.9), Max: float64(histogram.Max()) / 1000,

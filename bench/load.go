@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -27,6 +29,7 @@ type connection struct {
 	used   time.Time
 	reader *bufio.Reader
 	out    []byte
+	in     []byte
 }
 
 // longestIdle is under the 10 seconds that ingest gives a new connection for its first request.
@@ -63,53 +66,82 @@ func (l *load) close() {
 	}
 }
 
-// post sends a request, over a new connection where the old one rested for long, and fails unless the answer is a 2xx.
+// answer is what a request came to. Its body is good until the connection's next request.
+type answer struct {
+	status     int
+	retryAfter string
+	body       []byte
+}
+
+// accepted tells that a 2xx was answered.
+func (a answer) accepted() bool { return a.status/100 == 2 }
+
+// post sends a request and fails unless the answer is a 2xx.
 func (c *connection) post(ctx context.Context, r request) error {
+	a, err := c.exchange(ctx, r)
+	if err != nil {
+		return err
+	}
+	if !a.accepted() {
+		return fmt.Errorf("answered %d %s: %s", a.status, http.StatusText(a.status), bytes.TrimSpace(a.body))
+	}
+	return nil
+}
+
+// exchange sends a request, over a new connection where the old one rested for long, and reads the answer, whatever it is.
+func (c *connection) exchange(ctx context.Context, r request) (a answer, err error) {
 	if time.Since(c.used) > longestIdle {
-		_ = c.Close()
-		if err := c.dial(ctx); err != nil {
-			return err
+		if err := c.redial(ctx); err != nil {
+			return a, err
 		}
 	}
 	defer func() { c.used = time.Now() }()
 	c.out = append(append(c.out[:0], r.head...), r.body...)
 	if err := c.SetDeadline(time.Now().Add(answerLimit)); err != nil {
-		return fmt.Errorf("setting a deadline: %w", err)
+		return a, fmt.Errorf("setting a deadline: %w", err)
 	}
 	if _, err := c.Write(c.out); err != nil {
-		return fmt.Errorf("sending: %w", err)
+		return a, fmt.Errorf("sending: %w", err)
 	}
 	line, err := c.reader.ReadSlice('\n')
-	if err != nil || len(line) < len("HTTP/1.1 202") {
-		return fmt.Errorf("reading the answer %q: %w", line, cmp.Or(err, io.ErrUnexpectedEOF))
+	const begin, status = "HTTP/1.1 ", "HTTP/1.1 202"
+	if err != nil || len(line) < len(status) {
+		return a, fmt.Errorf("reading the answer %q: %w", line, cmp.Or(err, io.ErrUnexpectedEOF))
 	}
-	var refused string
-	if line[len("HTTP/1.1 ")] != '2' {
-		refused = string(bytes.TrimSpace(line))
+	if a.status, err = strconv.Atoi(string(line[len(begin):len(status)])); err != nil {
+		return a, fmt.Errorf("reading the answer %q: %w", line, err)
 	}
 	length := 0
 	for {
 		line, err := c.reader.ReadSlice('\n')
 		if err != nil {
-			return fmt.Errorf("reading the answer's header: %w", err)
+			return a, fmt.Errorf("reading the answer's header: %w", err)
 		}
 		if len(line) <= len("\r\n") {
 			break
 		}
-		if name, value, found := bytes.Cut(line, []byte(":")); found && bytes.EqualFold(name, []byte("Content-Length")) {
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		switch {
+		case bytes.EqualFold(name, []byte("Content-Length")):
 			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
-				return fmt.Errorf("reading the answer's length: %w", err)
+				return a, fmt.Errorf("reading the answer's length: %w", err)
 			}
+		case bytes.EqualFold(name, []byte("Retry-After")):
+			a.retryAfter = string(bytes.TrimSpace(value))
 		}
 	}
-	if refused != "" {
-		body, _ := io.ReadAll(io.LimitReader(c.reader, int64(length)))
-		return fmt.Errorf("answered %s: %s", refused, bytes.TrimSpace(body))
+	a.body = slices.Grow(c.in[:0], length)[:length]
+	c.in = a.body
+	if _, err := io.ReadFull(c.reader, a.body); err != nil {
+		return a, fmt.Errorf("reading the answer's body: %w", err)
 	}
-	if _, err := c.reader.Discard(length); err != nil {
-		return fmt.Errorf("reading the answer's body: %w", err)
-	}
-	return nil
+	return a, nil
+}
+
+// redial takes a new connection for the old.
+func (c *connection) redial(ctx context.Context) error {
+	_ = c.Close()
+	return c.dial(ctx)
 }
 
 // outcome is what posting came to. Every request was acknowledged.

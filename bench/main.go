@@ -1,5 +1,6 @@
 // Command bench measures what truenorth does, beside the plain way to do the same, and publishes it: docs/performance.md,
-// docs/performance.json and plots. `make bench` runs all of it; --help lists the parts and the flags.
+// docs/performance.json and plots. `make bench` runs all of it; --help lists the parts and the flags. `bench load`, which `make load`
+// runs, puts the programs under load for long, and judges how they bear it: docs/load.md.
 package main
 
 import (
@@ -18,25 +19,39 @@ import (
 
 func main() { os.Exit(mainCode(os.Args[1:])) }
 
+// errUsage is that of flags that make no sense.
+var errUsage = errors.New("wrong usage")
+
 // mainCode runs the program and returns its exit code.
 func mainCode(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	var err error
-	if len(args) > 0 && args[0] == "serve" {
+	switch {
+	case len(args) > 0 && args[0] == "serve":
 		err = serve(ctx, os.Stdin, os.Stdout)
-	} else {
-		var o options
-		if o, err = readOptions(args, os.Stderr); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				return 0
-			}
-			return 2
+	case len(args) > 0 && args[0] == "load":
+		var o endureOptions
+		if o, err = readEndureOptions(args[1:], os.Stderr); err == nil {
+			_, err = endure(ctx, o, os.Stderr)
+		} else {
+			err = errors.Join(errUsage, err)
 		}
-		_, err = run(ctx, o, os.Stderr)
+	default:
+		var o options
+		if o, err = readOptions(args, os.Stderr); err == nil {
+			_, err = run(ctx, o, os.Stderr)
+		} else {
+			err = errors.Join(errUsage, err)
+		}
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errUsage): // what was wrong has been said
+		return 2
+	case err != nil:
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		return 1
 	}
@@ -94,7 +109,7 @@ func run(ctx context.Context, o options, progress io.Writer) (_ *Results, err er
 	if b.results.Machine, err = machine(); err != nil {
 		return nil, err
 	}
-	if b.postgres, b.results.Postgres, err = startPostgres(ctx, o.short); err != nil {
+	if b.postgres, b.results.Postgres, err = startPostgres(ctx, settings, o.short); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.postgres.stop(ctx)) }()

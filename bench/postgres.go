@@ -26,10 +26,14 @@ var settings = map[string]string{
 	"max_connections": "200", "shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "30min",
 }
 
+// loadSettings leave checkpoints and autovacuum as they are in production: what they cost, and what they clean up, is part of what
+// load comes to.
+var loadSettings = map[string]string{"max_connections": "200", "shared_buffers": "512MB", "max_wal_size": "4GB"}
+
 // shownSettings are those whose values are published.
 var shownSettings = []string{
 	"fsync", "synchronous_commit", "full_page_writes", "wal_level", "wal_sync_method", "shared_buffers", "max_wal_size",
-	"checkpoint_timeout", "max_connections", "autovacuum", "data_directory",
+	"checkpoint_timeout", "max_connections", "autovacuum", "autovacuum_naptime", "data_directory",
 }
 
 // postgres is the one server on which everything is measured.
@@ -47,7 +51,7 @@ type PostgresFacts struct {
 }
 
 // startPostgres starts a server that keeps what it commits, with a template for each subject.
-func startPostgres(ctx context.Context, allowMemory bool) (_ *postgres, facts PostgresFacts, err error) {
+func startPostgres(ctx context.Context, settings map[string]string, allowMemory bool) (_ *postgres, facts PostgresFacts, err error) {
 	server, err := embeddedpg.Start(ctx, embeddedpg.Options{Durable: true, Settings: settings})
 	if err != nil {
 		return nil, facts, err

@@ -9,7 +9,7 @@ import (
 func TestALostEventAndALostJobAreFound(t *testing.T) { //nolint:tparallel // its cases share a connection
 	t.Parallel()
 
-	p, _, err := startPostgres(t.Context(), true)
+	p, _, err := startPostgres(t.Context(), settings, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -22,6 +23,9 @@ const (
 
 	beginLargeMark = "<!-- measured by make bench BENCH='-only large': begin -->"
 	endLargeMark   = "<!-- measured by make bench BENCH='-only large': end -->"
+
+	beginLoadMark = "<!-- measured by make load: begin -->"
+	endLoadMark   = "<!-- measured by make load: end -->"
 )
 
 //go:embed report.md.tmpl
@@ -33,10 +37,14 @@ var largeText string
 //go:embed plans.md.tmpl
 var plansText string
 
+//go:embed load.md.tmpl
+var loadText string
+
 var (
 	report      = reportTemplate("report", reportText)
 	largeReport = reportTemplate("large", largeText)
 	plansReport = reportTemplate("plans", plansText)
+	loadReport  = reportTemplate("load", loadText)
 )
 
 func reportTemplate(name, text string) *template.Template {
@@ -93,15 +101,30 @@ func publishLarge(dir string, r *Results) error {
 	return writeBetween(filepath.Join(dir, "performance.md"), beginLargeMark, endLargeMark, largeReport, r)
 }
 
+// publishEndured writes what `bench load` found out.
+func publishEndured(dir string, r *Endured) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // documentation is for everybody
+		return fmt.Errorf("making the report's folder: %w", err)
+	}
+	numbers, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encoding the results: %w", err)
+	}
+	if err := writeFile(filepath.Join(dir, "load.json"), append(numbers, '\n')); err != nil {
+		return err
+	}
+	return writeBetween(filepath.Join(dir, "load.md"), beginLoadMark, endLoadMark, loadReport, r)
+}
+
 // writeBetween replaces what stands between two marks of a file; a file without them gets them at its end.
-func writeBetween(name, begin, end string, form *template.Template, r *Results) error {
+func writeBetween(name, begin, end string, form *template.Template, r any) error {
 	var text bytes.Buffer
 	if err := form.Execute(&text, r); err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}
 	old, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		old, err = []byte("# Performance\n"), nil
+		old, err = []byte("# Measured\n"), nil
 	}
 	if err != nil {
 		return fmt.Errorf("reading the old report: %w", err)
@@ -173,7 +196,12 @@ func ratio(a, b float64) string {
 	return strconv.FormatFloat(a/b, 'f', 2, 64)
 }
 
-func (g Goal) value() string { return number(g.Value) + " " + g.Unit }
+func (g Goal) value() string {
+	if g.Value == math.Trunc(g.Value) {
+		return count(g.Value) + " " + g.Unit
+	}
+	return number(g.Value) + " " + g.Unit
+}
 
 func (g Goal) want() string {
 	word := "≥ "

@@ -32,9 +32,14 @@ func (a *author) signed(events []event, n int) ([]request, error) {
 		if err != nil {
 			return nil, fmt.Errorf("signing: %w", err)
 		}
-		requests[i] = request{body: e.body, head: fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: polar.sh webhooks\r\n"+
-			"Content-Type: application/json\r\nwebhook-id: %s\r\nwebhook-timestamp: %d\r\nwebhook-signature: %s\r\nContent-Length: %d\r\n\r\n",
-			route, id, now.Unix(), signature, len(e.body))}
+		requests[i] = request{body: e.body, head: appendHead(nil, id, now, signature, len(e.body))}
 	}
 	return requests, nil
+}
+
+// appendHead writes what stands before the body of a delivery.
+func appendHead(head []byte, id string, at time.Time, signature string, length int) []byte {
+	return fmt.Appendf(head, "POST %s HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: polar.sh webhooks\r\n"+
+		"Content-Type: application/json\r\nwebhook-id: %s\r\nwebhook-timestamp: %d\r\nwebhook-signature: %s\r\nContent-Length: %d\r\n\r\n",
+		route, id, at.Unix(), signature, length)
 }

@@ -170,6 +170,7 @@ type usage struct {
 	AllocBytes uint64  `json:"alloc_bytes"`
 	RSS        uint64  `json:"rss_bytes"`
 	PeakRSS    uint64  `json:"peak_rss_bytes"`
+	Goroutines uint64  `json:"goroutines"`
 }
 
 func (u usage) peakMiB() float64 { return mib(u.PeakRSS) }
@@ -182,9 +183,10 @@ func readUsage() (usage, error) {
 		return usage{}, fmt.Errorf("asking for the CPU time: %w", err)
 	}
 	u := usage{CPU: time.Duration(r.Utime.Nano() + r.Stime.Nano()).Seconds()}
-	samples := []metrics.Sample{{Name: "/gc/heap/allocs:objects"}, {Name: "/gc/heap/tiny/allocs:objects"}, {Name: "/gc/heap/allocs:bytes"}}
+	samples := []metrics.Sample{{Name: "/gc/heap/allocs:objects"}, {Name: "/gc/heap/tiny/allocs:objects"}, {Name: "/gc/heap/allocs:bytes"}, {Name: "/sched/goroutines:goroutines"}}
 	metrics.Read(samples)
 	u.Allocs, u.AllocBytes = samples[0].Value.Uint64()+samples[1].Value.Uint64(), samples[2].Value.Uint64()
+	u.Goroutines = samples[3].Value.Uint64()
 
 	// The greatest of getrusage would be the parent's, from which this process was forked.
 	status, err := os.ReadFile("/proc/self/status")

@@ -252,7 +252,7 @@ var errUnread = fmt.Errorf("none of the newest %d sessions is of this request, a
 
 const (
 	mostSessions = 10_000
-	unreadWait   = 5 * time.Minute
+	unreadWait   = 4 * time.Minute // below longestPutOff
 )
 
 // findSession pages through Polar's sessions, newest first, back to when the first call may have made one. Only
