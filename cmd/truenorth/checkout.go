@@ -162,7 +162,7 @@ func printRequest(out io.Writer, r store.CheckoutRequest) error {
 		text *string
 	}{{"key", r.Key}, {"for", r.ExternalCustomerID}, {"URL", r.URL}, {"error", r.Error}} {
 		if field.text != nil {
-			fmt.Fprintf(w, "%s\t%s\n", field.name, *field.text)
+			fmt.Fprintf(w, "%s\t%s\n", field.name, oneLine(*field.text))
 		}
 	}
 	if r.CheckoutID != nil {

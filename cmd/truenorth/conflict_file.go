@@ -45,10 +45,10 @@ func printConflictFile(out io.Writer, file jobs.ConflictFile) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	f := file.Conflict
 	fmt.Fprintf(w, "conflict %d: %s, about %q\n", f.ID, f.Kind, f.LocalUserID)
-	fmt.Fprintf(w, "  %s\n", f.Detail)
+	fmt.Fprintf(w, "  %s\n", oneLine(f.Detail))
 	fmt.Fprintf(w, "  found\t%s\n", shownTime(&f.DetectedAt))
 	if !f.Open {
-		fmt.Fprintf(w, "  settled\t%s by %s: %s%s\n", shownTime(f.ResolvedAt), f.ResolvedBy, f.Resolution, because(f.Note))
+		fmt.Fprintf(w, "  settled\t%s by %s: %s%s\n", shownTime(f.ResolvedAt), oneLine(f.ResolvedBy), f.Resolution, because(f.Note))
 	}
 	if f.LiftedAt != nil {
 		fmt.Fprintf(w, "  lifted\t%s: a person linked the two after all\n", shownTime(f.LiftedAt))
@@ -87,7 +87,7 @@ func printConflictFile(out io.Writer, file jobs.ConflictFile) error {
 	if len(file.History) > 0 {
 		fmt.Fprintln(w, "\nlinks of the customer")
 		for _, h := range file.History {
-			fmt.Fprintf(w, "  %s\t%q\t%s\tby %s%s\n", shownTime(&h.LinkedAt), h.LocalUserID, h.Basis, h.Actor, because(h.Note))
+			fmt.Fprintf(w, "  %s\t%q\t%s\tby %s%s\n", shownTime(&h.LinkedAt), h.LocalUserID, h.Basis, oneLine(h.Actor), because(h.Note))
 			if h.EndedAt != nil {
 				fmt.Fprintf(w, "  %s\t%q\tended: %s\tby %s%s\n", shownTime(h.EndedAt), h.LocalUserID, h.EndReason, textOr(h.EndedBy, "truenorth"), because(h.EndNote))
 			}
@@ -111,7 +111,7 @@ func printFiledCustomer(w io.Writer, c store.FiledCustomer) {
 	fmt.Fprintf(w, "\ncustomer %s\n", c.ID)
 	fmt.Fprintf(w, "  e-mail\t%s\n", textOr(c.Email, "none"))
 	if c.Name != "" {
-		fmt.Fprintf(w, "  name\t%s\n", c.Name)
+		fmt.Fprintf(w, "  name\t%s\n", oneLine(c.Name))
 	}
 	fmt.Fprintf(w, "  external id\t%s\n", quotedOr(c.ExternalID, "none"))
 	age := ""
@@ -139,7 +139,7 @@ func printConflicts(w io.Writer, conflicts []store.Conflict) {
 	for _, f := range conflicts {
 		settled := "open"
 		if !f.Open {
-			settled = fmt.Sprintf("%s: %s by %s%s", shownTime(f.ResolvedAt), f.Resolution, f.ResolvedBy, because(f.Note))
+			settled = fmt.Sprintf("%s: %s by %s%s", shownTime(f.ResolvedAt), f.Resolution, oneLine(f.ResolvedBy), because(f.Note))
 		}
 		fmt.Fprintf(w, "  %d\t%s\t%s\t%q\t%s\t%s\n", f.ID, f.Kind, f.CustomerID, f.LocalUserID, shownTime(&f.DetectedAt), settled)
 	}
@@ -149,14 +149,14 @@ func because(note string) string {
 	if note == "" {
 		return ""
 	}
-	return fmt.Sprintf(" (%s)", note)
+	return fmt.Sprintf(" (%s)", oneLine(note))
 }
 
 func textOr(text, none string) string {
 	if text == "" {
 		return none
 	}
-	return text
+	return oneLine(text)
 }
 
 func yesOrNo(yes bool) string {

@@ -85,7 +85,7 @@ func (d *doctor) print(w io.Writer, style style) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	paint := map[string]func(string) string{wellState: style.good, warningState: style.warn, faultState: style.bad}
 	for _, found := range d.list {
-		fmt.Fprintf(table, "%s\t%s\t%s\n", paint[found.State](found.State), found.Check, found.Detail)
+		fmt.Fprintf(table, "%s\t%s\t%s\n", paint[found.State](found.State), found.Check, oneLine(found.Detail))
 		if found.Advice != "" {
 			fmt.Fprintf(table, "%s\t\t-> %s\n", style.none(""), found.Advice)
 		}

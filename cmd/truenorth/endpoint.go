@@ -164,7 +164,7 @@ func printReport(stdout io.Writer, style style, report jobs.EndpointReport) erro
 		}
 	}
 	for _, f := range report.Findings {
-		fmt.Fprintf(w, "%s\t%s\n\t-> %s\n", f.Finding, f.Detail, f.Advice)
+		fmt.Fprintf(w, "%s\t%s\n\t-> %s\n", f.Finding, oneLine(f.Detail), f.Advice)
 	}
 	return w.Flush()
 }
@@ -326,7 +326,7 @@ func (c endpointRedeliverCommand) Run(ctx context.Context, e *environment) error
 	bar.close()
 	err = e.print(results, func(w io.Writer) error {
 		for _, r := range results {
-			fmt.Fprintf(w, "%s\t%s\n", r.WebhookID, cmp.Or(r.Error, "Polar sends it again")) // for cut
+			fmt.Fprintf(w, "%s\t%s\n", r.WebhookID, cmp.Or(oneLine(r.Error), "Polar sends it again")) // for cut
 		}
 		return nil
 	})

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -82,7 +83,7 @@ func (e *environment) fail(err error) int {
 		e.tellJSON(told)
 		return told.ExitCode
 	}
-	fmt.Fprintf(e.stderr, "truenorth: %s\n", shown(told.Error))
+	fmt.Fprintf(e.stderr, "truenorth: %s\n", shown(oneLine(strings.ReplaceAll(told.Error, "\n", "; "))))
 	if told.ToDo != "" {
 		fmt.Fprintf(e.stderr, "  -> %s\n", shown(told.ToDo))
 	}

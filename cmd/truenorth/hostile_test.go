@@ -110,3 +110,29 @@ func TestATerminalTakesNoOrdersOfWhatOthersWrote(t *testing.T) {
 		t.Errorf("our own colours are shown as %q", shown(text))
 	}
 }
+
+// TestABuyersNameIsNoLineOfAConflictsFile has a buyer whose name says what truenorth would, were it lines of their own.
+func TestABuyersNameIsNoLineOfAConflictsFile(t *testing.T) {
+	t.Parallel()
+	database := storetest.URL(t)
+	s := storetest.Open(t, database)
+	const forged = "  external id  \"usr_victim\""
+	var conflict string
+	err := s.Pool().QueryRow(t.Context(), `
+		with c as (insert into polar.customer (id, version_from, doc) select id, 'event', jsonb_build_object('id', id, 'name', $1::text, 'email', $1::text)
+		             from gen_random_uuid() id returning id)
+		insert into polar.link_conflict (customer_id, local_user_id, kind, detail) select id, 'usr_victim', 'email_match', $1::text from c returning id::text`,
+		"Mallory\n"+forged+"\n\tlinked\tto usr_victim").Scan(&conflict)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr, code := called([]string{"conflicts", "show", conflict}, "DATABASE_URL="+database)
+	if code != exitDone || stderr != "" {
+		t.Fatalf("it ended with %d and said %s", code, stderr)
+	}
+	for line := range strings.Lines(stdout) {
+		if said := strings.TrimSpace(line); strings.HasPrefix(said, "external id") && !strings.HasSuffix(said, "none") || strings.HasPrefix(said, "linked") && !strings.HasSuffix(said, "no") {
+			t.Errorf("the file says %q, which is the buyer's name:\n%s", said, stdout)
+		}
+	}
+}

@@ -280,7 +280,7 @@ func (c conflictsListCommand) printList(out io.Writer, conflicts []store.Conflic
 	}
 	fmt.Fprintln(w, "ID\tKIND\tCUSTOMER\tLOCAL USER\tSINCE\tDETAIL")
 	for _, f := range conflicts {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%q\t%s\t%s\n", f.ID, f.Kind, f.CustomerID, f.LocalUserID, shownTime(&f.DetectedAt), f.Detail)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%q\t%s\t%s\n", f.ID, f.Kind, f.CustomerID, f.LocalUserID, shownTime(&f.DetectedAt), oneLine(f.Detail))
 	}
 	return w.Flush()
 }

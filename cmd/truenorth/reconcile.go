@@ -190,7 +190,7 @@ func orDash(text *string) string {
 	if text == nil {
 		return "-"
 	}
-	return *text
+	return oneLine(*text)
 }
 
 // sweepsLine sums up the newest run of each type for `truenorth status`.

@@ -190,7 +190,7 @@ func printFailures(out io.Writer, what string, failures []jobs.EventFailure, tot
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "  WEBHOOK ID\tTYPE\tERROR")
 	for _, f := range failures {
-		fmt.Fprintf(w, "  %s\t%s\t%s\n", f.WebhookID, f.Type, f.Error)
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", oneLine(f.WebhookID), oneLine(f.Type), oneLine(f.Error))
 	}
 	if err := w.Flush(); err != nil {
 		return err

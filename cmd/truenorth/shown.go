@@ -34,6 +34,17 @@ func harmless(text string) string {
 	}, text)
 }
 
+// oneLine is a value that others wrote, for a line of ours: it breaks into no line, column or colour of its own, which would look
+// like what truenorth itself says.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
+
 // printShown prints text as a person is shown it.
 func printShown(w io.Writer, text func(io.Writer) error) error {
 	var whole bytes.Buffer
