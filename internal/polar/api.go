@@ -132,7 +132,7 @@ func New(config Config) (*API, error) {
 	} else if transport, ok := http.DefaultTransport.(*http.Transport); ok {
 		transport = transport.Clone()
 		transport.MaxIdleConnsPerHost = 32
-		transport.DialContext = dialRevocably
+		transport.DialContext = revocableDialer(config.Timeout)
 		// Of HTTP/2's connections a call that is given up leaves its bytes behind, as other calls share them. What the default
 		// transport offers in TLS has to go too, or Polar takes it.
 		transport.Protocols = new(http.Protocols)
@@ -153,18 +153,22 @@ func New(config Config) (*API, error) {
 	return &API{base: base, config: config, httpClient: httpClient, logger: logger, pauseFunc: pause}, nil
 }
 
-// dialRevocably connects so that closing takes back what is not delivered yet. Otherwise the kernel would go on trying after a
+// revocableDialer connects so that closing takes back what is not delivered yet. Otherwise the kernel would go on trying after a
 // call was given up, and once the network is well again Polar would do minutes later what somebody else has had done meanwhile.
-func dialRevocably(ctx context.Context, network, address string) (net.Conn, error) {
+// Of a process that is frozen, and so closes nothing, the kernel itself gives up after timeout, where it can be told to.
+func revocableDialer(timeout time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
 	const patience = 30 * time.Second // as http.DefaultTransport has it
-	conn, err := (&net.Dialer{Timeout: patience, KeepAlive: patience}).DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err //nolint:wrapcheck // the transport says where to
+	dialer := &net.Dialer{Timeout: patience, KeepAlive: patience, Control: giveUpAfter(timeout)}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err //nolint:wrapcheck // the transport says where to
+		}
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // best effort
+		}
+		return conn, nil
 	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // best effort
-	}
-	return conn, nil
 }
 
 func parseBaseURL(text string) (*url.URL, error) {

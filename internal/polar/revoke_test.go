@@ -50,7 +50,8 @@ func TestPolarIsSpokenToByHTTP1ThoughItOffersHTTP2(t *testing.T) {
 	t.Parallel()
 
 	// Whether somebody spoke HTTP/2 before changes what the default transport offers.
-	if _, err := http.DefaultTransport.RoundTrip(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "https://127.0.0.1:1/", http.NoBody)); err == nil {
+	if response, err := http.DefaultTransport.RoundTrip(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "https://127.0.0.1:1/", http.NoBody)); err == nil {
+		_ = response.Body.Close()
 		t.Fatal("port 1 answers")
 	}
 	spoken := make(chan string, 1)
