@@ -60,13 +60,30 @@ update polar.river_job j
 -- One process keeps house at a time; the lock goes with the transaction.
 select pg_try_advisory_xact_lock(hashtextextended('polar:upkeep', 0)) as locked;
 
--- name: WorkerProcessBeat :one
-insert into polar.worker_process as p (id) values (@id) on conflict (id) do update set seen_at = now()
-returning clock_timestamp()::timestamptz as now;
+-- name: WorkerProcessBeat :exec
+insert into polar.worker_process as p (id) values (@id) on conflict (id) do update set seen_at = now();
 
--- name: ClockWentBack :one
--- By how much the clock has gone back since a worker's last sign of life: an hour's step, or a standby with another clock.
-select coalesce(extract(epoch from max(p.seen_at) - now()), 0)::float8 as seconds from polar.worker_process p;
+-- name: ClockLook :one
+-- The time, and by how much any worker's last sign of life is later than it: an hour's step back, or a standby with another clock.
+select clock_timestamp()::timestamptz as now, coalesce(extract(epoch from max(p.seen_at) - now()), 0)::float8 as sign_seconds_ahead from polar.worker_process p;
+
+-- name: ClockMendRequests :execrows
+-- After the clock has gone back, how long ago a session may have been made is as long ago as before: a look for one that stops
+-- short makes a second. Looking further back than needed is harmless, so it may be done twice. Not so for first_tried_at: from it
+-- on, patience is counted, which may become longer, but must not end before its time. None is passed over because it is locked.
+update polar.checkout_request r
+   set posted_at = r.posted_at - @went_back::interval, updated_at = least(r.updated_at, now()),
+       first_tried_at = case when r.first_tried_at > now() then now() else r.first_tried_at end, -- and null stays null, which least takes for nothing
+       leased_until = case when r.leased_until > now() + @checkout_lease::interval then now() + @checkout_lease::interval else r.leased_until end
+ where r.id in (select w.id from polar.checkout_request w
+                 where w.state in ('queued', 'creating')
+                   and (w.posted_at is not null or greatest(w.first_tried_at, w.updated_at) > now() or w.leased_until > now() + @checkout_lease::interval)
+                 order by w.id
+                   for update);
+
+-- name: ClockMendFeed :exec
+-- The walk over all users would rest until then.
+update polar.change_teller t set walked_at = now() where t.walked_at > now();
 
 -- name: ClockMend :one
 -- After the clock has gone back, what was written by the clock of before would wait as long. Whatever waits is due now, and
@@ -82,19 +99,10 @@ with jobs as (
     update polar.river_job j set attempted_at = now()
      where j.id in (select w.id from polar.river_job w where w.state = 'running' and w.attempted_at > now() order by w.id for update skip locked)
     returning 1
-), requests as (
-    update polar.checkout_request r
-       set first_tried_at = least(r.first_tried_at, now()), posted_at = least(r.posted_at, now()), updated_at = least(r.updated_at, now()),
-           leased_until = least(r.leased_until, now() + @checkout_lease::interval)
-     where r.id in (select w.id from polar.checkout_request w
-                     where w.state in ('queued', 'creating')
-                       and (greatest(w.first_tried_at, w.posted_at, w.updated_at) > now() or w.leased_until > now() + @checkout_lease::interval)
-                     order by w.id
-                       for update skip locked)
-    returning 1
 ), budget as (
     update polar.api_budget b
-       set refilled_at = least(b.refilled_at, now()), blocked_until = least(b.blocked_until, now() + @longest_block::interval)
+       set refilled_at = least(b.refilled_at, now()),
+           blocked_until = case when b.blocked_until > now() + @longest_block::interval then now() + @longest_block::interval else b.blocked_until end
 ), reconciler as (
     update polar.reconcile_lease l set until = now() + @reconcile_lease::interval where l.until > now() + @reconcile_lease::interval
 ), relinked as (
@@ -105,7 +113,7 @@ with jobs as (
     update polar.worker_process p set seen_at = now()
      where p.id in (select w.id from polar.worker_process w where w.seen_at > now() order by w.id for update skip locked)
 )
-select ((select count(*) from jobs) + (select count(*) from running) + (select count(*) from requests))::bigint as mended;
+select ((select count(*) from jobs) + (select count(*) from running))::bigint as mended;
 
 -- name: WorkerProcessForget :exec
 delete from polar.worker_process p where p.id = @id or p.seen_at < now() - interval '1 hour';

@@ -53,7 +53,7 @@ func TestNumbersThatAreDearToCountAreRememberedAndSaidToBe(t *testing.T) {
 func TestTheOverviewShowsNumbersAndNewestRows(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)
-	if _, err := w.store.Beat(t.Context(), "worker-1"); err != nil {
+	if err := w.store.Beat(t.Context(), "worker-1"); err != nil {
 		t.Fatal(err)
 	}
 	ada, eve := w.addCustomer("ada@example.com"), w.addCustomer("eve@example.com")
@@ -87,7 +87,7 @@ func TestTheOverviewShowsNumbersAndNewestRows(t *testing.T) {
 func TestAllIsInOrderOnlyWherePolarIsKnownToSend(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)
-	if _, err := w.store.Beat(t.Context(), "worker-1"); err != nil {
+	if err := w.store.Beat(t.Context(), "worker-1"); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ state, says string }{

@@ -49,6 +49,30 @@ func (r *Runner) SweepNew(ctx context.Context, objectType string) error {
 	return err
 }
 
+// StepDatabaseClock has the worker see, at its next look, that the clock of Postgres was stepped.
+func (r *Runner) StepDatabaseClock(by time.Duration) { r.clock.step(by) }
+
+func (c *databaseClock) step(by time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen = c.seen.Add(-by)
+}
+
+// DatabaseClock is a worker's idea of the time of Postgres.
+type DatabaseClock struct{ databaseClock }
+
+// Set tells it what Postgres said, and how long that took.
+func (c *DatabaseClock) Set(now time.Time, took time.Duration) { c.set(time.Now().Add(-took), now) }
+
+// Age has it as if its last look were so much longer ago.
+func (c *DatabaseClock) Age(by time.Duration) { c.seen, c.at = c.seen.Add(-by), c.at.Add(-by) }
+
+// WentBack is by how much Postgres was seen to have gone back.
+func (c *DatabaseClock) WentBack() time.Duration { return c.wentBack() }
+
+// HasLeapt tells whether Postgres was seen to have leapt ahead within the last minute.
+func (c *DatabaseClock) HasLeapt() bool { return c.hasLeapt(time.Minute) }
+
 // Call makes a call to Polar, as any part of a worker may.
 func (r *Runner) Call(ctx context.Context) error {
 	_, err := r.api.ListProducts(ctx, 1, 1)

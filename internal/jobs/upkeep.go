@@ -52,20 +52,27 @@ func (r *Runner) keepHouse(ctx context.Context) {
 }
 
 // beat shows that this worker is alive, and looks at the database's clock. Whether that has gone back is seen first: signs of life that are yet to come tell that
-// it has gone back, and then everything that was to be done by it would wait until it is there again.
+// it has gone back, and then everything that was to be done by it would wait until it is there again. Once another worker has
+// mended that, they tell no more; what this one dated since, by the clock that it had, is mended by its own count.
 func (r *Runner) beat(ctx context.Context) error {
-	wentBack, mended, err := r.store.MendClock(ctx, store.Leases{Checkout: r.timing.checkoutLease, Reconcile: r.timing.leaseFor, Block: defaultBlock})
+	asked := time.Now()
+	look, err := r.store.LookAtClock(ctx)
 	if err != nil {
 		return err
 	}
+	r.clock.set(asked, look.Now)
+	ownCount := r.clock.wentBack()
+	wentBack, mended, err := r.store.MendClock(ctx, look, ownCount, store.Leases{
+		Checkout: r.timing.checkoutLease, Reconcile: r.timing.leaseFor, Block: defaultBlock, Beat: r.timing.beatEvery,
+	})
+	if err != nil {
+		return err
+	}
+	r.clock.mended(ownCount)
 	if wentBack > 0 {
 		r.logger.WarnContext(ctx, "the database's clock has gone back; what waited is due now", slog.Duration("by", wentBack), slog.Int64("mended", mended))
 	}
-	now, err := r.store.Beat(ctx, r.id)
-	if err == nil {
-		r.clock.set(now)
-	}
-	return err
+	return r.store.Beat(ctx, r.id)
 }
 
 // healEvery is how often the list of the unlinked is looked over; also when a worker starts, as after an upgrade.
@@ -108,11 +115,34 @@ func (r *Runner) returnLost(ctx context.Context) error {
 	return err
 }
 
+// seemsDead tells that who lives may seem dead, and a lease over that holds: the database's clock has leapt ahead, as with a
+// fail-over to a server with another. That passes with the next signs of life, and once each lease has lasted its time.
+func (r *Runner) seemsDead(ctx context.Context, tx *store.Tx) (bool, error) {
+	asked := time.Now()
+	look, err := tx.LookAtClock(ctx)
+	if err != nil {
+		return false, err
+	}
+	r.clock.set(asked, look.Now)
+	return r.clock.hasLeapt(max(r.timing.deadAfter, r.timing.checkoutLease)), nil
+}
+
 func (r *Runner) returnWork(ctx context.Context) error {
 	return r.store.InTx(ctx, func(tx *store.Tx) error {
-		returned, err := tx.ReturnDeadJobs(ctx, r.timing.deadAfter)
+		seemsDead, err := r.seemsDead(ctx, tx)
 		if err != nil {
 			return err
+		}
+		var returned, requests int64
+		if seemsDead {
+			r.logger.WarnContext(ctx, "the database's clock has leapt ahead; until all workers have shown that they live, nothing is taken from any")
+		} else {
+			if returned, err = tx.ReturnDeadJobs(ctx, r.timing.deadAfter); err != nil {
+				return err
+			}
+			if requests, err = tx.SweepCheckoutRequests(ctx, r.timing.forgottenAfter); err != nil {
+				return err
+			}
 		}
 		putOff, err := tx.MakeJobsDue(ctx, longestPutOff, hurried)
 		if err != nil {
@@ -131,10 +161,6 @@ func (r *Runner) returnWork(ctx context.Context) error {
 			if swept.Requeued == 0 && (swept.Considered < sweepWindow || swept.Pending > 0) {
 				break
 			}
-		}
-		requests, err := tx.SweepCheckoutRequests(ctx, r.timing.forgottenAfter)
-		if err != nil {
-			return err
 		}
 		if returned > 0 || requeued > 0 || requests > 0 {
 			crashpoint.Here("upkeep.returning")

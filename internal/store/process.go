@@ -9,39 +9,79 @@ import (
 	"github.com/truenorth-dev/truenorth/internal/store/internal/dbsqlc"
 )
 
-// Beat shows that a worker is alive. It returns the time by the database's clock.
-func (s *Store) Beat(ctx context.Context, workerID string) (now time.Time, err error) {
-	if now, err = s.q.WorkerProcessBeat(ctx, s.pool, workerID); err != nil {
-		return time.Time{}, fmt.Errorf("showing a sign of life: %w", interpret(err))
+// Beat shows that a worker is alive.
+func (s *Store) Beat(ctx context.Context, workerID string) error {
+	if err := s.q.WorkerProcessBeat(ctx, s.pool, workerID); err != nil {
+		return fmt.Errorf("showing a sign of life: %w", interpret(err))
 	}
-	return now, nil
+	return nil
+}
+
+// ClockLook is what a look at the database's clock shows.
+type ClockLook struct {
+	Now       time.Time
+	SignAhead time.Duration // by how much the newest sign of life of any worker is later than now; negative: how old it is
+}
+
+// LookAtClock looks at the database's clock.
+func (s *Store) LookAtClock(ctx context.Context) (ClockLook, error) {
+	return lookAtClock(ctx, s.q, s.pool)
+}
+
+// LookAtClock looks at the clock of the database that this transaction is in, which may have leapt since it began.
+func (t *Tx) LookAtClock(ctx context.Context) (ClockLook, error) { return lookAtClock(ctx, t.q, t.tx) }
+
+func lookAtClock(ctx context.Context, q *dbsqlc.Queries, db dbsqlc.DBTX) (ClockLook, error) {
+	row, err := q.ClockLook(ctx, db)
+	if err != nil {
+		return ClockLook{}, fmt.Errorf("looking at the clock: %w", interpret(err))
+	}
+	return ClockLook{Now: row.Now, SignAhead: time.Duration(row.SignSecondsAhead * float64(time.Second))}, nil
 }
 
 // Leases are how long what is held by the clock lasts at most.
 type Leases struct {
 	Checkout, Reconcile time.Duration
 	Block               time.Duration // of all calls to Polar, after a 429 that does not say
+	Beat                time.Duration // between two signs of life of a worker
 }
 
 // clockTolerance is how far the clock of another server may be behind, after a fail-over, without anybody caring.
 const clockTolerance = 2 * time.Second
 
-// MendClock looks whether the database's clock has gone back, and then makes due what would wait for the time of before. It is
-// to be called before Beat, which writes over what tells. wentBack is zero where the clock is well.
-func (s *Store) MendClock(ctx context.Context, leases Leases) (wentBack time.Duration, mended int64, err error) {
-	seconds, err := s.q.ClockWentBack(ctx, s.pool)
-	if err != nil {
-		return 0, 0, fmt.Errorf("looking at the clock: %w", interpret(err))
-	}
-	wentBack = time.Duration(seconds * float64(time.Second))
+// MendClock makes due what would wait for the time of before, where the database's clock has gone back: by what the signs of life
+// show or by ownCount, which is by how much the caller itself has seen it go back. It is to be called before Beat, which writes
+// over what tells. wentBack is zero where the clock is well.
+func (s *Store) MendClock(ctx context.Context, look ClockLook, ownCount time.Duration, leases Leases) (wentBack time.Duration, mended int64, err error) {
+	wentBack = max(look.SignAhead, ownCount)
 	if wentBack < clockTolerance {
 		return 0, 0, nil
 	}
-	mended, err = s.q.ClockMend(ctx, s.pool, dbsqlc.ClockMendParams{
-		CheckoutLease: leases.Checkout, ReconcileLease: leases.Reconcile, LongestBlock: leases.Block,
+	postedBack := wentBack
+	if look.SignAhead < clockTolerance && look.SignAhead > -leases.Beat {
+		postedBack = 0 // another worker has been here; left is what was dated by the caller's own count since
+	}
+	err = s.InTx(ctx, func(t *Tx) error {
+		// Before all others: these it waits for, those that follow it passes over where they are locked.
+		requests, err := t.q.ClockMendRequests(ctx, t.tx, postedBack, leases.Checkout)
+		if err != nil {
+			return interpret(err)
+		}
+		there, err := t.parts.feed.isThere(ctx, t.tx)
+		if err != nil {
+			return err
+		}
+		if there {
+			if err := t.q.ClockMendFeed(ctx, t.tx); err != nil {
+				return interpret(err)
+			}
+		}
+		jobs, err := t.q.ClockMend(ctx, t.tx, leases.Reconcile, leases.Block)
+		mended = requests + jobs
+		return interpret(err)
 	})
 	if err != nil {
-		return 0, 0, fmt.Errorf("making due what waited for a clock that has gone back: %w", interpret(err))
+		return 0, 0, fmt.Errorf("making due what waited for a clock that has gone back: %w", err)
 	}
 	return wentBack, mended, nil
 }

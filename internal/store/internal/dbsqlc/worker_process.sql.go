@@ -71,6 +71,23 @@ func (q *Queries) APIBudgetTake(ctx context.Context, db DBTX, arg APIBudgetTakeP
 	return tokens, err
 }
 
+const clockLook = `-- name: ClockLook :one
+select clock_timestamp()::timestamptz as now, coalesce(extract(epoch from max(p.seen_at) - now()), 0)::float8 as sign_seconds_ahead from polar.worker_process p
+`
+
+type ClockLookRow struct {
+	Now              time.Time
+	SignSecondsAhead float64
+}
+
+// The time, and by how much any worker's last sign of life is later than it: an hour's step back, or a standby with another clock.
+func (q *Queries) ClockLook(ctx context.Context, db DBTX) (ClockLookRow, error) {
+	row := db.QueryRow(ctx, clockLook)
+	var i ClockLookRow
+	err := row.Scan(&i.Now, &i.SignSecondsAhead)
+	return i, err
+}
+
 const clockMend = `-- name: ClockMend :one
 with jobs as (
     update polar.river_job j set scheduled_at = now()
@@ -83,21 +100,12 @@ with jobs as (
     update polar.river_job j set attempted_at = now()
      where j.id in (select w.id from polar.river_job w where w.state = 'running' and w.attempted_at > now() order by w.id for update skip locked)
     returning 1
-), requests as (
-    update polar.checkout_request r
-       set first_tried_at = least(r.first_tried_at, now()), posted_at = least(r.posted_at, now()), updated_at = least(r.updated_at, now()),
-           leased_until = least(r.leased_until, now() + $1::interval)
-     where r.id in (select w.id from polar.checkout_request w
-                     where w.state in ('queued', 'creating')
-                       and (greatest(w.first_tried_at, w.posted_at, w.updated_at) > now() or w.leased_until > now() + $1::interval)
-                     order by w.id
-                       for update skip locked)
-    returning 1
 ), budget as (
     update polar.api_budget b
-       set refilled_at = least(b.refilled_at, now()), blocked_until = least(b.blocked_until, now() + $2::interval)
+       set refilled_at = least(b.refilled_at, now()),
+           blocked_until = case when b.blocked_until > now() + $1::interval then now() + $1::interval else b.blocked_until end
 ), reconciler as (
-    update polar.reconcile_lease l set until = now() + $3::interval where l.until > now() + $3::interval
+    update polar.reconcile_lease l set until = now() + $2::interval where l.until > now() + $2::interval
 ), relinked as (
     update polar.relink r set done_at = now() where r.done_at > now()
 ), leader as ( -- of River's, which holds its place for seconds
@@ -106,34 +114,49 @@ with jobs as (
     update polar.worker_process p set seen_at = now()
      where p.id in (select w.id from polar.worker_process w where w.seen_at > now() order by w.id for update skip locked)
 )
-select ((select count(*) from jobs) + (select count(*) from running) + (select count(*) from requests))::bigint as mended
+select ((select count(*) from jobs) + (select count(*) from running))::bigint as mended
 `
-
-type ClockMendParams struct {
-	CheckoutLease  time.Duration
-	LongestBlock   time.Duration
-	ReconcileLease time.Duration
-}
 
 // After the clock has gone back, what was written by the clock of before would wait as long. Whatever waits is due now, and
 // whatever was to last ends when it would if it had been written now: earlier than meant is harmless, an hour late is not.
-func (q *Queries) ClockMend(ctx context.Context, db DBTX, arg ClockMendParams) (int64, error) {
-	row := db.QueryRow(ctx, clockMend, arg.CheckoutLease, arg.LongestBlock, arg.ReconcileLease)
+func (q *Queries) ClockMend(ctx context.Context, db DBTX, longestBlock time.Duration, reconcileLease time.Duration) (int64, error) {
+	row := db.QueryRow(ctx, clockMend, longestBlock, reconcileLease)
 	var mended int64
 	err := row.Scan(&mended)
 	return mended, err
 }
 
-const clockWentBack = `-- name: ClockWentBack :one
-select coalesce(extract(epoch from max(p.seen_at) - now()), 0)::float8 as seconds from polar.worker_process p
+const clockMendFeed = `-- name: ClockMendFeed :exec
+update polar.change_teller t set walked_at = now() where t.walked_at > now()
 `
 
-// By how much the clock has gone back since a worker's last sign of life: an hour's step, or a standby with another clock.
-func (q *Queries) ClockWentBack(ctx context.Context, db DBTX) (float64, error) {
-	row := db.QueryRow(ctx, clockWentBack)
-	var seconds float64
-	err := row.Scan(&seconds)
-	return seconds, err
+// The walk over all users would rest until then.
+func (q *Queries) ClockMendFeed(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, clockMendFeed)
+	return err
+}
+
+const clockMendRequests = `-- name: ClockMendRequests :execrows
+update polar.checkout_request r
+   set posted_at = r.posted_at - $1::interval, updated_at = least(r.updated_at, now()),
+       first_tried_at = case when r.first_tried_at > now() then now() else r.first_tried_at end, -- and null stays null, which least takes for nothing
+       leased_until = case when r.leased_until > now() + $2::interval then now() + $2::interval else r.leased_until end
+ where r.id in (select w.id from polar.checkout_request w
+                 where w.state in ('queued', 'creating')
+                   and (w.posted_at is not null or greatest(w.first_tried_at, w.updated_at) > now() or w.leased_until > now() + $2::interval)
+                 order by w.id
+                   for update)
+`
+
+// After the clock has gone back, how long ago a session may have been made is as long ago as before: a look for one that stops
+// short makes a second. Looking further back than needed is harmless, so it may be done twice. Not so for first_tried_at: from it
+// on, patience is counted, which may become longer, but must not end before its time. None is passed over because it is locked.
+func (q *Queries) ClockMendRequests(ctx context.Context, db DBTX, wentBack time.Duration, checkoutLease time.Duration) (int64, error) {
+	result, err := db.Exec(ctx, clockMendRequests, wentBack, checkoutLease)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const queueDepth = `-- name: QueueDepth :many
@@ -358,16 +381,13 @@ func (q *Queries) UpkeepLock(ctx context.Context, db DBTX) (bool, error) {
 	return locked, err
 }
 
-const workerProcessBeat = `-- name: WorkerProcessBeat :one
+const workerProcessBeat = `-- name: WorkerProcessBeat :exec
 insert into polar.worker_process as p (id) values ($1) on conflict (id) do update set seen_at = now()
-returning clock_timestamp()::timestamptz as now
 `
 
-func (q *Queries) WorkerProcessBeat(ctx context.Context, db DBTX, id string) (time.Time, error) {
-	row := db.QueryRow(ctx, workerProcessBeat, id)
-	var now time.Time
-	err := row.Scan(&now)
-	return now, err
+func (q *Queries) WorkerProcessBeat(ctx context.Context, db DBTX, id string) error {
+	_, err := db.Exec(ctx, workerProcessBeat, id)
+	return err
 }
 
 const workerProcessForget = `-- name: WorkerProcessForget :exec
