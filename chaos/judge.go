@@ -287,8 +287,8 @@ func windows(history []entry, slack time.Duration, pass func(what string) bool) 
 }
 
 // within tells whether a delivery was under way in one of the windows.
-func (seen entry) within(list []window) bool {
-	return slices.ContainsFunc(list, func(w window) bool { return seen.At >= w.from && seen.At-seen.Took <= w.to })
+func (e entry) within(list []window) bool {
+	return slices.ContainsFunc(list, func(w window) bool { return e.At >= w.from && e.At-e.Took <= w.to })
 }
 
 // takesDown tells whether a fault takes a program down.

@@ -105,7 +105,7 @@ func runOutside(ctx context.Context, o options) (int, error) {
 	if err := build(ctx, o.root, string((&run{options: o}).current())); err != nil {
 		return 0, err
 	}
-	file, err := os.Create(o.scheduleFile()) //nolint:gosec // where the operator wants it
+	file, err := os.Create(o.scheduleFile())
 	if err != nil {
 		return 0, fmt.Errorf("writing the schedule: %w", err)
 	}

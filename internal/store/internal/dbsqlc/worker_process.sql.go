@@ -234,6 +234,8 @@ update polar.river_job j
                   lateral (select a.id from polar.river_job a -- by River's index for fetching, from its far end
                             where a.state = s.state::polar.river_job_state and a.queue = q.name and a.priority = p.priority and a.scheduled_at > now() + s.longest
                               and (s.state = 'available' or a.kind = any ($3::text[]))
+                              -- What an app has scheduled comes then; what a worker has put off bears how often.
+                              and (s.state <> 'scheduled' or a.kind <> 'create_checkout' or a.metadata ? 'snoozes')
                             order by a.scheduled_at desc
                             limit 1000
                               for update skip locked) w)
