@@ -164,7 +164,7 @@ func one[T any](w *world, sql string, args ...any) (value T) {
 func (w *world) until(sql string, args ...any) {
 	w.t.Helper()
 	pool := w.pool()
-	waittest.Within(w.t, time.Minute, func() error {
+	waittest.Within(w.t, 3*time.Minute, func() error {
 		var is bool
 		err := pool.QueryRow(w.t.Context(), sql, args...).Scan(&is)
 		if err == nil && !is {

@@ -461,7 +461,7 @@ func TestPeopleAndTheWorkerNeverStandInACircle(t *testing.T) {
 		bodies = append(bodies, event("customer.created", 1, customerDoc(ids[i], 0, doc{"external_id": fmt.Sprintf("usr_%d", i%3)})))
 	}
 	w.send(bodies...)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var group errgroup.Group
 	for hand := range 4 {

@@ -1,6 +1,7 @@
 package jobs_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,7 +88,14 @@ func TestWhatADeadWorkerHeldGoesToAnotherAndWhatALiveOneHoldsStays(t *testing.T)
 	}
 	hold("held-by-the-dead", dead, "dead")
 	hold("held-by-the-living", live, "living")
-	w.exec("insert into polar.worker_process (id, seen_at) values ('living', now() + interval '1 hour'), ('dead', now() - interval '1 hour')")
+	w.exec("insert into polar.worker_process (id, seen_at) values ('living', now()), ('dead', now() - interval '1 hour')")
+	alive, dies := context.WithCancel(t.Context())
+	defer dies()
+	go func() {
+		for alive.Err() == nil {
+			_ = w.store.Beat(alive, "living") // far more often than it has to
+		}
+	}()
 	w.startWorker()
 	waittest.Eventually(t, func() error {
 		if state := one[string](w, "select state from polar.event where webhook_id = 'held-by-the-dead'"); state != "applied" {
