@@ -41,6 +41,8 @@ test: ## run all tests on a PostgreSQL of their own
 	@[[ -n "$(RACE)" ]] || echo "note: no C compiler, so without the race detector" >&2
 	@for tool in node npm promtool nginx caddy pgbouncer systemd-analyze zsh fish; do \
 		PATH="$$PATH:/usr/sbin" command -v $$tool > /dev/null || echo "note: no $$tool, so what needs it is NOT tested" >&2; done
+	@git -c safe.directory='*' cat-file -e $$(sed -nE 's/.*Before +(string )?= "([0-9a-f]{40})"/\2/p' internal/releasetest/releasetest.go)^{commit} 2> /dev/null || \
+		echo "note: no history of the release before, so upgrades from it are NOT tested (git fetch --unshallow)" >&2
 	$(WITHPG) go test $(RACE) -count=1 -shuffle=on -parallel 8 -timeout 15m $(PKG)
 
 .PHONY: lint

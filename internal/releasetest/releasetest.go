@@ -2,7 +2,6 @@
 package releasetest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,16 +25,23 @@ const (
 // ErrNoHistory is what Build answers where the commit is not here: in a shallow clone, or in a copy without its history.
 var ErrNoHistory = errors.New("commit " + Before + ", which stands for the release before, is not here: get the whole history (git fetch --unshallow)")
 
-// A checkout may belong to another user, which git else refuses.
-const anybodys = "safe.directory=*"
+// Git is git in a folder, which may belong to another user: git else refuses that, and would seem to have no history.
+func Git(ctx context.Context, folder string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "git", append([]string{"-c", "safe.directory=*", "-C", folder}, args...)...)
+}
+
+// Here tells whether the history is.
+func Here(ctx context.Context, root string) bool {
+	return Git(ctx, root, "cat-file", "-e", Before+"^{commit}").Run() == nil
+}
 
 // Build puts ingest, worker and truenorth of the release before into the folder bin. root is any folder of the repository.
 // Errors: ErrNoHistory.
 func Build(ctx context.Context, root, bin string) error {
-	if exec.CommandContext(ctx, "git", "-c", anybodys, "-C", root, "cat-file", "-e", Before+"^{commit}").Run() != nil {
+	if !Here(ctx, root) {
 		return ErrNoHistory
 	}
-	top, err := exec.CommandContext(ctx, "git", "-c", anybodys, "-C", root, "rev-parse", "--show-toplevel").Output() // an archive is of the folder alone
+	top, err := Git(ctx, root, "rev-parse", "--show-toplevel").Output() // an archive is of the folder alone
 	if err != nil {
 		return fmt.Errorf("finding the repository of %s: %w", root, err)
 	}
@@ -49,16 +55,13 @@ func Build(ctx context.Context, root, bin string) error {
 		return fmt.Errorf("finding %s: %w", bin, err)
 	}
 	archive := filepath.Join(source, "source.tar")
-	for _, step := range [][]string{
-		{"git", "-c", anybodys, "-C", strings.TrimSpace(string(top)), "archive", "--output", archive, Before},
-		{"tar", "-xf", archive, "-C", source},
-		{"go", "build", "-C", source, "-buildvcs=false", "-o", bin + string(filepath.Separator), "./cmd/ingest", "./cmd/worker", "./cmd/truenorth"},
+	for _, step := range []*exec.Cmd{
+		Git(ctx, strings.TrimSpace(string(top)), "archive", "--output", archive, Before),
+		exec.CommandContext(ctx, "tar", "-xf", archive, "-C", source),
+		exec.CommandContext(ctx, "go", "build", "-C", source, "-buildvcs=false", "-o", bin+string(filepath.Separator), "./cmd/ingest", "./cmd/worker", "./cmd/truenorth"),
 	} {
-		command := exec.CommandContext(ctx, step[0], step[1:]...)
-		var out bytes.Buffer
-		command.Stdout, command.Stderr = &out, &out
-		if err := command.Run(); err != nil {
-			return fmt.Errorf("building the release before, %s: %w\n%s", step[0], err, out.String())
+		if out, err := step.CombinedOutput(); err != nil {
+			return fmt.Errorf("building the release before, %s: %w\n%s", step.Args[0], err, out)
 		}
 	}
 	return nil
